@@ -1,0 +1,84 @@
+# Every line of help below comes from the comment beside its target.
+
+PYTHON ?= $(shell for it in python3.11 python3 python3.12 python3.13; do \
+            $$it -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$it && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check
+READY := $(VENV)/.ready
+READY_FOR_DOCS := $(VENV)/.ready-for-docs
+SERVERS := $(BIN)/python -m tests.servers
+CHAOS_SECONDS ?= 60
+
+# Folders of tests are run as soon as they exist.
+tests_in = $(wildcard $(addprefix tests/,$(1)))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint types unit contract integration chaos bench docs build clean
+
+help:  ## show this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@echo "PYTHON=python3.12 takes another interpreter for $(VENV)."
+
+demo: $(READY)  ## run the demonstration; BROKER=amqp://... DATABASE=postgres://... take other servers
+	$(BIN)/python -m tests.shop.demo $(if $(BROKER),--broker '$(BROKER)') $(if $(DATABASE),--database '$(DATABASE)')
+
+test: $(READY) lint types  ## everything: lint, types, all tests beside private servers, a minute of chaos
+	$(SERVERS) run -- $(MAKE) --no-print-directory test-with-servers
+
+check: $(READY) lint types  ## the quick half: lint, types, unit and contract tests without servers, docs
+	$(BIN)/python -m pytest $(call tests_in,unit typing contract) -m "not slow"
+	$(if $(wildcard docs/conf.py),$(MAKE) --no-print-directory docs)
+
+lint: $(READY)  ## ruff: rules and format
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+unit: $(READY)  ## tests that need no server
+	$(BIN)/python -m pytest $(call tests_in,unit)
+
+contract: $(READY)  ## what each broker and backend promises, beside private servers
+	$(SERVERS) run -- $(BIN)/python -m pytest $(call tests_in,contract)
+
+integration: $(READY)  ## a real celeryd beside private servers
+	$(SERVERS) run -- $(BIN)/python -m pytest $(call tests_in,integration)
+
+chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
+	$(SERVERS) run -- $(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
+
+bench: $(READY)  ## throughput, latency and memory
+	$(SERVERS) run -- $(BIN)/python -m benchmarks
+
+docs: $(READY_FOR_DOCS)  ## the documentation as HTML in docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --quiet -b html docs docs/_build
+
+build: $(READY)  ## sdist and wheel in dist
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## remove what was made here, and what killed runs left in the temporary folder
+	-test ! -x $(BIN)/python || $(SERVERS) clean
+	rm -rf $(VENV) build dist docs/_build *.egg-info .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The part of `test` that runs beside the servers.
+.PHONY: test-with-servers
+test-with-servers:
+	$(BIN)/python -m pytest $(call tests_in,unit typing contract integration)
+	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
+
+$(READY): setup.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install 'setuptools>=77'
+	$(PIP) install --no-build-isolation --editable '.[test]'
+	@touch $@
+
+$(READY_FOR_DOCS): $(READY)
+	$(PIP) install --no-build-isolation --editable '.[docs]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Tests of celery, and what they stand on: a demonstration project and private servers."""
