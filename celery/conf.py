@@ -1,0 +1,190 @@
+"""The settings: one table. Read them at use, as ``conf.DAEMON_CONCURRENCY``.
+
+Every name is looked up in Django's settings when it is asked for, so that ``override_settings`` works.
+The system checks and the settings page of the documentation are made from `SETTINGS`.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from django.conf import settings as django_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting: the constant here, its name in settings.py, default, type and what it means."""
+
+    constant: str
+    name: str
+    default: Any
+    types: tuple[type, ...]
+    sentence: str
+    choices: tuple[Any, ...] = ()
+    minimum: float | None = None
+
+    def value(self) -> Any:
+        """Return the value in force."""
+        found = getattr(django_settings, self.name, None)
+        if found is not None:
+            return found
+        return self.default() if callable(self.default) else self.default
+
+
+def _cpu_count() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _classic_broker_url() -> str:
+    """Build an amqp URL from the AMQP_* settings of 0.2, or answer ``"django://"`` without them."""
+    host = getattr(django_settings, "AMQP_HOST", None) or getattr(django_settings, "AMQP_SERVER", None)
+    if not host:
+        return "django://"
+    user = quote(str(getattr(django_settings, "AMQP_USER", None) or "guest"), safe="")
+    password = quote(str(getattr(django_settings, "AMQP_PASSWORD", None) or "guest"), safe="")
+    port = getattr(django_settings, "AMQP_PORT", None) or 5672
+    vhost = quote(str(getattr(django_settings, "AMQP_VHOST", None) or "/"), safe="")
+    return f"amqp://{user}:{password}@{host}:{port}/{vhost}"
+
+
+def _setting(  # noqa: PLR0913 - the columns of the table
+    constant: str,
+    name: str,
+    default: Any,
+    types: type | tuple[type, ...],
+    sentence: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    minimum: float | None = None,
+) -> Setting:
+    kinds = types if isinstance(types, tuple) else (types,)
+    return Setting(
+        constant=constant, name=name, default=default, types=kinds, sentence=sentence, choices=choices, minimum=minimum
+    )
+
+
+_NUMBER = (int, float)
+_LEVELS = ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL")
+
+SETTINGS: Final = (
+    _setting(
+        "BROKER_URL",
+        "CELERY_BROKER_URL",
+        _classic_broker_url,
+        str,
+        "Where messages wait: django:// (a queue in the database, or django://alias) or amqp://user:password@host/vhost.",
+    ),
+    _setting("BACKEND", "CELERY_BACKEND", "database", str, "Where results live: database, or a dotted path."),
+    _setting("QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
+    _setting("AMQP_EXCHANGE", "CELERY_AMQP_EXCHANGE", "celery", str, "The exchange of the default queue."),
+    _setting("AMQP_EXCHANGE_TYPE", "CELERY_AMQP_EXCHANGE_TYPE", "direct", str, "The type of that exchange."),
+    _setting(
+        "QUEUE_TYPE",
+        "CELERY_QUEUE_TYPE",
+        "classic",
+        str,
+        "The type of queues on RabbitMQ. A queue keeps the type that it was declared with.",
+        choices=("classic", "quorum"),
+    ),
+    _setting(
+        "QUEUE_MAX_PRIORITY",
+        "CELERY_QUEUE_MAX_PRIORITY",
+        None,
+        int,
+        "Declares queues on RabbitMQ with this many priorities (x-max-priority); None: no priorities there.",
+        minimum=1,
+    ),
+    _setting(
+        "PUBLISH_TIMEOUT",
+        "CELERY_PUBLISH_TIMEOUT",
+        2.0,
+        _NUMBER,
+        "Seconds without an answer of the broker after which delay() raises BrokerUnreachable.",
+        minimum=0.1,
+    ),
+    _setting(
+        "MESSAGE_MAX_BYTES",
+        "CELERY_MESSAGE_MAX_BYTES",
+        16 * 1024 * 1024,
+        int,
+        "The largest message that delay() sends, in bytes. RabbitMQ 4 refuses more than 16 MiB by default.",
+        minimum=1024,
+    ),
+    _setting("TASK_SERIALIZER", "CELERY_TASK_SERIALIZER", "json", str, "How arguments are written: a serializer of kombu."),
+    _setting(
+        "ACCEPT_CONTENT",
+        "CELERY_ACCEPT_CONTENT",
+        ("json",),
+        (list, tuple, set),
+        "The serializers that a worker reads. Whoever can send pickle to a worker that accepts it can run any code there.",
+    ),
+    _setting(
+        "CRASH_LIMIT",
+        "CELERY_CRASH_LIMIT",
+        3,
+        int,
+        "A task that killed this many processes is dead: kept, and not tried again.",
+        minimum=1,
+    ),
+    _setting(
+        "UNKNOWN_TASK_PATIENCE",
+        "CELERY_UNKNOWN_TASK_PATIENCE",
+        3600.0,
+        _NUMBER,
+        "Seconds for which a message whose task is unknown here is tried again (deployments) before it is dead.",
+        minimum=0,
+    ),
+    _setting(
+        "SQLITE_TUNING",
+        "CELERY_SQLITE_TUNING",
+        True,  # noqa: FBT003 - a default
+        bool,
+        "Sets transaction_mode IMMEDIATE and a timeout of 20 s on SQLite connections, and WAL in celeryd.",
+    ),
+    _setting(
+        "DAEMON_CONCURRENCY", "CELERYD_CONCURRENCY", _cpu_count, int, "Number of child processes of celeryd.", minimum=1
+    ),
+    _setting("DAEMON_LOG_FILE", "CELERYD_LOG_FILE", "celeryd.log", str, "The log file of a daemon."),
+    _setting("DAEMON_PID_FILE", "CELERYD_PID_FILE", "celeryd.pid", str, "The pid file of a daemon."),
+    _setting(
+        "DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=_LEVELS
+    ),
+    _setting(
+        "LOG_FORMAT",
+        "CELERYD_DAEMON_LOG_FORMAT",
+        "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
+        str,
+        "The format of log lines, as in the logging module.",
+    ),
+    _setting(
+        "DRAIN_TIMEOUT",
+        "CELERYD_DRAIN_TIMEOUT",
+        25.0,
+        _NUMBER,
+        "Seconds that running tasks get to finish after TERM; what is left goes back to its queue.",
+        minimum=0,
+    ),
+    _setting(
+        "LEASE",
+        "CELERYD_LEASE",
+        30.0,
+        _NUMBER,
+        "Seconds without proof of life after which other workers take over what this one holds.",
+        minimum=1,
+    ),
+)
+
+#: The settings of 0.2 that only build the default of CELERY_BROKER_URL.
+CLASSIC_BROKER_SETTINGS: Final = ("AMQP_HOST", "AMQP_SERVER", "AMQP_PORT", "AMQP_USER", "AMQP_PASSWORD", "AMQP_VHOST")
+
+BY_CONSTANT: Final[dict[str, Setting]] = {setting.constant: setting for setting in SETTINGS}
+BY_NAME: Final[dict[str, Setting]] = {setting.name: setting for setting in SETTINGS}
+
+
+def __getattr__(constant: str) -> Any:
+    setting = BY_CONSTANT.get(constant)
+    if setting is None:
+        message = f"celery.conf has no constant {constant!r}"
+        raise AttributeError(message)
+    return setting.value()

@@ -1,0 +1,116 @@
+"""Every exception of the package; the classic modules re-export the classic names.
+
+An exception's text tells its reader what to do next.
+"""
+
+import builtins
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class CeleryError(Exception):
+    """Base of the exceptions of this package."""
+
+
+class NotRegistered(CeleryError, KeyError):
+    """No task has this name."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class AlreadyRegistered(CeleryError):
+    """Two tasks claim one name."""
+
+
+class InvalidTask(CeleryError, TypeError):
+    """This object cannot be a task: it has no importable name, or no name at all."""
+
+
+class UnsendableArgument(CeleryError, TypeError):
+    """An argument that the configured serializer cannot carry."""
+
+
+class MessageTooLarge(CeleryError, ValueError):
+    """A message above ``CELERY_MESSAGE_MAX_BYTES``."""
+
+
+class UndecodableMessage(CeleryError, ValueError):
+    """A message from which no call can be read."""
+
+
+class UnencodableResult(CeleryError, TypeError):
+    """A return value that JSON cannot carry. Stored as the failure of its task."""
+
+
+class TaskExpired(CeleryError):
+    """The task was not started before its ``expires``."""
+
+
+class WorkerLost(CeleryError):
+    """The process that ran the task died, and kept dying when it was tried again."""
+
+
+class TimeoutError(CeleryError, builtins.TimeoutError):  # noqa: A001 - the classic name, kept
+    """The result did not arrive in time."""
+
+
+class WouldWaitForever(CeleryError, RuntimeError):
+    """A wait that cannot end; raised at once instead."""
+
+
+class BrokerUnreachable(CeleryError, ConnectionError):
+    """The broker did not accept the message in time."""
+
+
+class UnroutableMessage(CeleryError):
+    """The broker has no queue for this message."""
+
+
+class SchemaMissing(CeleryError, ImproperlyConfigured):
+    """The tables of the package are missing or too old."""
+
+
+class LeaseLost(CeleryError):
+    """Another worker declared this one dead; what it held is not its own any more."""
+
+
+class UnpickleableExceptionWrapper(CeleryError):
+    """Stands for an exception that cannot be rebuilt here; its class has the original's name."""
+
+    def __init__(self, exc_module: str, exc_cls_name: str, exc_args: Any) -> None:
+        self.exc_module = exc_module
+        self.exc_cls_name = exc_cls_name
+        self.exc_args = exc_args
+        super().__init__(exc_module, exc_cls_name, exc_args)
+
+    def __str__(self) -> str:
+        if isinstance(self.exc_args, list | tuple) and len(self.exc_args) == 1:
+            return f"{self.exc_args[0]}"
+        return f"{tuple(self.exc_args)}" if self.exc_args else ""
+
+    def __repr__(self) -> str:
+        return f"{self.exc_cls_name}({', '.join(map(repr, self.exc_args or ()))})"
+
+
+__all__ = [
+    "AlreadyRegistered",
+    "BrokerUnreachable",
+    "CeleryError",
+    "ImproperlyConfigured",
+    "InvalidTask",
+    "LeaseLost",
+    "MessageTooLarge",
+    "NotRegistered",
+    "SchemaMissing",
+    "TaskExpired",
+    "TimeoutError",
+    "UndecodableMessage",
+    "UnencodableResult",
+    "UnpickleableExceptionWrapper",
+    "UnroutableMessage",
+    "UnsendableArgument",
+    "WorkerLost",
+    "WouldWaitForever",
+]
