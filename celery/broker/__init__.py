@@ -1,0 +1,34 @@
+"""Finds the broker of the settings by the scheme of its URL; a driver is imported at its first use."""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from celery import conf
+
+if TYPE_CHECKING:
+    from celery.broker.base import Broker
+
+SCHEMES: Final = {
+    "django": "celery.broker.database.DatabaseBroker",
+    "amqp": "celery.broker.amqp.AmqpBroker",
+    "amqps": "celery.broker.amqp.AmqpBroker",
+}
+
+
+def current() -> "Broker":
+    """Return the broker that CELERY_BROKER_URL names. Raises ImproperlyConfigured."""
+    return by_url(conf.BROKER_URL)
+
+
+@lru_cache(maxsize=8)
+def by_url(url: str) -> Any:
+    """Return the broker behind `url`."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        text = f"CELERY_BROKER_URL starts with {scheme!r}; it must start with one of {known}"
+        raise ImproperlyConfigured(text)
+    return import_string(SCHEMES[scheme])(url)

@@ -1,0 +1,137 @@
+"""The port of a broker: what producers and workers ask of the place where messages wait.
+
+`Broker.send` holds the one decision of the sending side: publish now, or keep a row in the database (a schedule, or
+the outbox of an open transaction). The drivers only publish and consume.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+from django.db import transaction
+
+from celery.broker import store
+from celery.message import Message
+
+#: Seconds for which an outbox row belongs to the on-commit hook of its transaction, before any relay may take it.
+OUTBOX_GRACE = 30.0
+
+
+class Delivery(NamedTuple):
+    """A message as a worker holds it. `body` is not decoded; `row_id` is 0 when it has no row in the database."""
+
+    task_id: str
+    attempt: int
+    queue: str
+    rank: int
+    headers: str
+    body: bytes
+    row_id: int = 0
+    tag: Any = None
+    suspect: bool = False
+    relayed: bool = False
+    starts: int = 0
+    crashes: int = 0
+
+
+class Broker:
+    """A place where messages wait."""
+
+    #: True if messages live outside the database, so that due and left-over rows have to be published to it.
+    relays: ClassVar[bool] = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @property
+    def alias(self) -> str:
+        """Return the alias of the database that keeps the schedule, the outbox and the dead."""
+        return store.default_alias()
+
+    def send(self, messages: Sequence[Message]) -> str | None:
+        """Take over `messages`: when this returns they are durable, or will be when the open transaction commits.
+
+        Returns the alias of that transaction, or None. Raises BrokerUnreachable, UnroutableMessage, SchemaMissing.
+        """
+        if store.is_in_transaction(self.alias):
+            self._keep_until_commit(messages)
+            return self.alias
+        scheduled = [message for message in messages if message.visible_at]
+        if scheduled:
+            store.of(self.alias).insert(scheduled)
+        if len(scheduled) < len(messages):
+            self.publish([message for message in messages if not message.visible_at])
+        return None
+
+    def _keep_until_commit(self, messages: Sequence[Message]) -> None:
+        keeper = store.of(self.alias)
+        if not self.relays:
+            keeper.insert(messages)
+            return
+        hold = datetime.now(UTC) + timedelta(seconds=OUTBOX_GRACE)
+        keeper.insert([message for message in messages if message.visible_at])
+        ids = keeper.insert([message for message in messages if not message.visible_at], hold=hold)
+        transaction.on_commit(partial(self.forward, ids), using=self.alias, robust=True)
+
+    def forward(self, ids: Sequence[int]) -> None:
+        """Publish outbox rows after their commit. What fails is left to the relay. Only relaying brokers have one."""
+        raise NotImplementedError
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Put `messages` into their queues, durable when this returns."""
+        raise NotImplementedError
+
+    def consumer(self, owner: str, queues: Sequence[str]) -> "Consumer":
+        """Return the worker's side: takes messages of `queues` in the name of `owner`."""
+        raise NotImplementedError
+
+    def depth(self, queue: str) -> int:
+        """Return how many messages are ready in `queue`."""
+        raise NotImplementedError
+
+
+class Consumer:
+    """The worker's side of a broker: what the dispatcher's one thread takes from, and acknowledges to.
+
+    Deliveries with a row in the database are settled by whoever deletes the row; only those with a `tag` come back
+    here. Any exception of `errors` means that the connection is lost: close, and connect anew.
+    """
+
+    errors: tuple[type[Exception], ...] = ()
+
+    #: True if a lost connection returns everything with a tag to its queue.
+    forgets: ClassVar[bool] = False
+
+    def connect(self) -> None:
+        """Connect and declare. Raises one of `errors`."""
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when there may be something to take; -1 if there is none."""
+        raise NotImplementedError
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Return what there is, about `limit` at most, without waiting for more."""
+        raise NotImplementedError
+
+    def next_poll(self) -> float:
+        """Return the seconds after which `take` should be called even if the descriptor stays silent."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the connection. Harmless when there is none."""
+        raise NotImplementedError
+
+    def set_window(self, count: int) -> None:
+        """Be told how many messages the worker wants to hold; 0: no more at all."""
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge: these are done with, and their results durable."""
+
+    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Acknowledge, and return those of which it is certain that nobody will get them again."""
+        return list(deliveries)
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return these to their queue, uncounted."""

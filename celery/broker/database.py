@@ -1,0 +1,109 @@
+"""The broker on the database: the store of messages is the queue. ``django://`` or ``django://alias``."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, InterfaceError, connections
+
+from celery.broker import store
+from celery.broker.base import Broker, Consumer, Delivery
+from celery.broker.store.base import READY, TABLE, Hints
+from celery.message import Message
+
+#: Seconds between polls: from the first after work ran out, doubling, to the floor under every hint.
+FIRST_POLL: Final = 0.002
+LAST_POLL: Final = 1.0
+#: Empty polls in a row after which producers are asked to poke, and full ones after which they are told to stop.
+IDLE_AFTER: Final = 3
+BUSY_AFTER: Final = 50
+
+
+class DatabaseBroker(Broker):
+    """Messages wait in ``celery_message``; enqueueing is an INSERT and so joins any open transaction."""
+
+    @property
+    def alias(self) -> str:
+        """Return the alias in the URL, or the one that Django's routers choose."""
+        alias = self.url.partition("://")[2].strip("/") or store.default_alias()
+        if alias not in connections.settings:
+            text = f"CELERY_BROKER_URL = {self.url!r} names the database {alias!r}; DATABASES has: {', '.join(connections)}"
+            raise ImproperlyConfigured(text)
+        return alias
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Insert the messages: in autocommit mode they are durable and visible at once."""
+        store.of(self.alias).insert(messages)
+
+    def consumer(self, owner: str, queues: Sequence[str]) -> "DatabaseConsumer":
+        """Return a consumer on this process's own connection."""
+        return DatabaseConsumer(self.alias, owner, queues)
+
+    def depth(self, queue: str) -> int:
+        """Count the ready messages of `queue`."""
+        statement = f"SELECT COUNT(*) FROM {TABLE} WHERE queue = %s AND {READY}"
+        return int(store.of(self.alias).rows(statement, [queue])[0][0])
+
+
+class DatabaseConsumer(Consumer):
+    """Claims messages in batches. Children delete what they finish, with the results, so there is nothing to settle."""
+
+    errors = (DatabaseError, InterfaceError)
+
+    def __init__(self, alias: str, owner: str, queues: Sequence[str]) -> None:
+        self._alias = alias
+        self._owner = owner
+        self._queues = list(queues)
+        self._store = store.of(alias)
+        self._hints: Hints | None = None
+        self._quiet = 0
+        self._full = 0
+        self._says_idle = False
+
+    def connect(self) -> None:
+        """Open the connection and listen for hints."""
+        connections[self._alias].ensure_connection()
+        self._hints = self._store.hints()
+        self._quiet = 0
+        self._says_idle = False
+
+    def fileno(self) -> int:
+        """Return the descriptor of the hints."""
+        return self._hints.fileno() if self._hints else -1
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Claim up to `limit` messages, beginning with another queue each time."""
+        if self._hints and self._hints.pending():
+            self._quiet = 0
+        if limit <= 0:
+            return []
+        found: list[Delivery] = []
+        for queue in self._queues:
+            if len(found) < limit:
+                found += self._store.claim(self._owner, queue, limit - len(found))
+        self._queues.append(self._queues.pop(0))
+        self._note_pace(busy=bool(found))
+        return found
+
+    def _note_pace(self, *, busy: bool) -> None:
+        self._quiet = 0 if busy else self._quiet + 1
+        self._full = self._full + 1 if busy else 0
+        if self._quiet == IDLE_AFTER and not self._says_idle:
+            self._say_idle(idle=True)
+        elif self._full == BUSY_AFTER and self._says_idle:
+            self._say_idle(idle=False)
+
+    def _say_idle(self, *, idle: bool) -> None:
+        self._store.set_idle(self._owner, idle=idle)
+        self._says_idle = idle
+
+    def next_poll(self) -> float:
+        """Poll soon after work ran out, then ever more seldom: a commit may become visible after its hint."""
+        return float(min(LAST_POLL, FIRST_POLL * 2 ** min(self._quiet, 20)))
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._hints:
+            self._hints.close()
+            self._hints = None
+        connections[self._alias].close()

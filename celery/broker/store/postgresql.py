@@ -1,0 +1,74 @@
+"""The store on PostgreSQL: SKIP LOCKED claims in one statement, NOTIFY only to workers that say they are idle."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.db import connections, transaction
+
+from celery.broker.base import Delivery
+from celery.broker.store.base import READY, TABLE, TAKEN, Hints, Store, deliveries
+
+CHANNEL: Final = "celery"
+POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"
+
+
+class NotifyHints(Hints):
+    """LISTEN on the dispatcher's own connection; psycopg hands on what arrives with any answer of the server."""
+
+    def __init__(self, alias: str) -> None:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        self._connection: Any = connections[alias].connection
+        self._news = False
+        self._connection.add_notify_handler(self._note)
+
+    def _note(self, _notification: Any) -> None:
+        self._news = True
+
+    def fileno(self) -> int:
+        """Return the descriptor of the connection."""
+        return int(self._connection.fileno())
+
+    def pending(self) -> bool:
+        """Tell whether a notification came; reading it off the socket is left to the claim that follows."""
+        news, self._news = self._news, False
+        return news
+
+
+class PostgresqlStore(Store):
+    """`Store` on PostgreSQL."""
+
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+    share_lock = " FOR SHARE"
+
+    def claim(self, owner: str, queue: str, limit: int) -> list[Delivery]:
+        """Take messages as `Store.claim` does, in one statement, one round trip and one commit.
+
+        ``ANY (ARRAY (...))`` keeps the planner from evaluating the locking SELECT more than once.
+        """
+        rows = self.rows(
+            f"WITH me AS (SELECT 1 FROM celery_worker WHERE owner = %s FOR SHARE)"
+            f" UPDATE {TABLE} SET owner = %s WHERE EXISTS (SELECT 1 FROM me) AND id = ANY (ARRAY(SELECT id FROM {TABLE}"
+            f" WHERE queue = %s AND {READY} ORDER BY rank, id LIMIT %s{self.skip_locked})) RETURNING {TAKEN}",
+            [owner, owner, queue, limit],
+        )
+        return deliveries(rows)
+
+    def _insert_page(self, statement: str, parameters: list[Any]) -> list[int]:
+        if connections[self.alias].in_atomic_block:
+            transaction.on_commit(self.poke, using=self.alias, robust=True)
+            return super()._insert_page(statement, parameters)
+        poking = f"WITH new AS ({statement}), poke AS ({POKE}) SELECT id, (SELECT COUNT(*) FROM poke) FROM new"
+        return [row[0] for row in self.rows(poking, parameters)]
+
+    def poke(self) -> None:
+        """Wake the workers that wait. NOTIFY takes a lock at commit, so it is spared where nobody is idle."""
+        self.rows(POKE, [])
+
+    def hints(self) -> Hints:
+        """Listen for NOTIFY."""
+        return NotifyHints(self.alias)
+
+    def among(self, ids: Sequence[int]) -> tuple[str, list[Any]]:
+        """Return the condition "one of these": one array, so that the statement's text never changes."""
+        return "= ANY (%s)", [list(ids)]

@@ -1,0 +1,102 @@
+"""The rows: results, messages and workers. Reading and administration go through these models.
+
+The hot statements on messages and workers are raw SQL, one file a dialect, in `celery.broker.store`.
+"""
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from celery import states
+from celery.managers import TaskManager
+
+
+class TaskMeta(models.Model):
+    """The result of a task: one row an id, conditionally overwritten by later attempts."""
+
+    task_id = models.CharField("task id", max_length=255, unique=True)
+    name = models.CharField("task name", max_length=255, default="", blank=True)
+    status = models.CharField(
+        "state", max_length=50, default=states.PENDING, choices=[(state, state) for state in sorted(states.ALL_STATES)]
+    )
+    attempt = models.IntegerField("attempt", default=1)
+    result = models.TextField("result", default="", blank=True)
+    traceback = models.TextField("traceback", default="", blank=True)
+    worker = models.CharField("worker", max_length=255, default="", blank=True)
+    runtime = models.FloatField("runtime in seconds", null=True, blank=True)
+    date_done = models.DateTimeField("done at", default=timezone.now)
+
+    objects = TaskManager()
+
+    class Meta:
+        db_table = "celery_taskmeta"
+        verbose_name = "task result"
+        verbose_name_plural = "task results"
+
+    def __str__(self) -> str:
+        return f"<Task: {self.task_id} done:{self.status}>"
+
+
+class Message(models.Model):
+    """A message in the database: waiting, scheduled, in the outbox, owned by a worker, or dead.
+
+    A row is ready when `visible_at`, `owner` and `dead_at` are all empty.
+    """
+
+    task_id = models.CharField("task id", max_length=255)
+    attempt = models.IntegerField("attempt", default=1)
+    task = models.CharField("task name", max_length=255)
+    queue = models.CharField("queue", max_length=255)
+    rank = models.SmallIntegerField("rank", default=0, help_text="the negated priority: the smallest goes first")
+    body = models.BinaryField("body")
+    headers = models.TextField("headers", default="", blank=True)
+    created_at = models.DateTimeField("created at", default=timezone.now)
+    visible_at = models.DateTimeField("not before", null=True, blank=True)
+    owner = models.CharField("owner", max_length=32, null=True, blank=True)  # noqa: DJ001 - no owner is no text
+    suspect = models.BooleanField("handed over before", default=False)
+    starts = models.SmallIntegerField("starts without an end", default=0)
+    crashes = models.SmallIntegerField("crashes", default=0)
+    dead_at = models.DateTimeField("dead since", null=True, blank=True)
+    reason = models.TextField("reason", default="", blank=True)
+
+    class Meta:
+        db_table = "celery_message"
+        verbose_name = "message"
+        constraints = (models.UniqueConstraint(fields=["task_id", "attempt"], name="celery_message_attempt"),)
+        indexes = (
+            models.Index(
+                fields=["queue", "rank", "id"],
+                name="celery_message_ready",
+                condition=Q(visible_at__isnull=True, owner__isnull=True, dead_at__isnull=True),
+            ),
+            models.Index(
+                fields=["visible_at"], name="celery_message_due", condition=Q(visible_at__isnull=False, owner__isnull=True)
+            ),
+            models.Index(fields=["owner"], name="celery_message_owner", condition=Q(owner__isnull=False)),
+            models.Index(fields=["dead_at"], name="celery_message_dead", condition=Q(dead_at__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"<Message: {self.task} {self.task_id} attempt:{self.attempt}>"
+
+
+class Worker(models.Model):
+    """A worker's proof of life: others watch `counter`, each by its own clock."""
+
+    owner = models.CharField("owner", max_length=32, primary_key=True)
+    name = models.CharField("name", max_length=255)
+    pid = models.IntegerField("pid")
+    queues = models.CharField("queues", max_length=1000)
+    concurrency = models.IntegerField("children")
+    lease = models.FloatField("lease in seconds")
+    counter = models.BigIntegerField("counter", default=0)
+    idle = models.BooleanField("idle", default=False)
+    started_at = models.DateTimeField("started at", default=timezone.now)
+    seen_at = models.DateTimeField("seen at", default=timezone.now)
+
+    class Meta:
+        db_table = "celery_worker"
+        verbose_name = "worker"
+
+    def __str__(self) -> str:
+        return f"<Worker: {self.name} pid:{self.pid}>"
