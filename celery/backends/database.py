@@ -1,0 +1,87 @@
+"""Results in Django's database: the table ``celery_taskmeta``, written by one conditional upsert a group."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.apps import apps
+from django.db import connections, router
+
+from celery.backends.base import BaseBackend, Result
+from celery.broker import store as message_store
+from celery.states import CLOSED_STATES
+
+COLUMNS: Final = ("task_id", "name", "status", "attempt", "result", "traceback", "worker", "runtime", "date_done")
+ROW: Final = f"({', '.join(['%s'] * len(COLUMNS))})"
+CHANGES: Final = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
+CLOSED: Final = ", ".join(f"'{state}'" for state in sorted(CLOSED_STATES))
+PAGE: Final = 500
+
+#: `states.may_replace`, in SQL.
+UPSERT: Final = (
+    f"INSERT INTO celery_taskmeta ({', '.join(COLUMNS)}) VALUES %s"
+    f" ON CONFLICT (task_id) DO UPDATE SET {CHANGES} WHERE celery_taskmeta.attempt < excluded.attempt"
+    f" OR (celery_taskmeta.attempt = excluded.attempt AND celery_taskmeta.status NOT IN ({CLOSED})) RETURNING task_id"
+)
+
+
+class Backend(BaseBackend):
+    """Results in the database that Django's routers choose for `TaskMeta`."""
+
+    @property
+    def alias(self) -> str:  # type: ignore[override]
+        """Return the alias of the database of results."""
+        return router.db_for_write(apps.get_model("celery", "TaskMeta"))
+
+    def store(self, results: Sequence[Result]) -> set[str]:
+        """Upsert `results`, a page a statement, in the order of their ids: groups that overlap never deadlock."""
+        latest: dict[str, Result] = {}
+        for result in results:
+            known = latest.get(result.task_id)
+            if known is None or result.attempt > known.attempt:
+                latest[result.task_id] = result
+        ordered = [latest[task_id] for task_id in sorted(latest)]
+        winners: set[str] = set()
+        for start in range(0, len(ordered), PAGE):
+            winners |= self._upsert(ordered[start : start + PAGE])
+        return winners
+
+    def _upsert(self, results: Sequence[Result]) -> set[str]:
+        keeper = message_store.of(self.alias)
+        parameters: list[Any] = []
+        for result in results:
+            parameters += (result.task_id, result.name, result.state, result.attempt, result.result, result.traceback)
+            parameters += (result.worker, result.runtime, keeper.moment(result.date_done))
+        rows = keeper.rows(UPSERT % ", ".join([ROW] * len(results)), parameters)
+        return {task_id for (task_id,) in rows}
+
+    def fetch(self, task_ids: Sequence[str]) -> dict[str, Result]:
+        """Select the rows of `task_ids`, 500 at a time."""
+        keeper = message_store.of(self.alias)
+        found: dict[str, Result] = {}
+        for start in range(0, len(task_ids), PAGE):
+            among, values = keeper.among(task_ids[start : start + PAGE])
+            for row in keeper.rows(f"SELECT {', '.join(COLUMNS)} FROM celery_taskmeta WHERE task_id {among}", values):
+                found[row[0]] = self._result(keeper, row)
+        return found
+
+    @staticmethod
+    def _result(keeper: Any, row: tuple[Any, ...]) -> Result:
+        task_id, name, state, attempt, result, traceback, worker, runtime, date_done = row
+        return Result(
+            task_id=task_id,
+            name=name,
+            state=state,
+            attempt=attempt,
+            result=result,
+            traceback=traceback,
+            worker=worker,
+            runtime=runtime,
+            date_done=keeper.read_moment(date_done),
+        )
+
+    def refusal(self) -> str | None:
+        """Refuse inside a transaction on SQLite: it holds the only write lock, so no worker can store a result."""
+        connection = connections[self.alias]
+        if connection.in_atomic_block and connection.vendor == "sqlite":
+            return "an open transaction on SQLite keeps every worker from storing a result"
+        return None

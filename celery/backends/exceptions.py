@@ -1,0 +1,122 @@
+"""Exceptions as text, and back without running anything of theirs.
+
+Stored are module, class, args, notes and traceback. An exception is rebuilt only if its class is found in a module
+that is imported already (who can catch it has imported it), and is an `Exception`; it is made by its nearest built-in
+base, so no ``__init__`` and no ``__new__`` of the class runs. All else becomes a stand-in with the same class name.
+"""
+
+import sys
+import traceback
+from functools import lru_cache
+from typing import Any, Final
+
+from celery.exceptions import UnpickleableExceptionWrapper
+from celery.message import from_json, to_json
+
+LONGEST_TEXT: Final = 64_000
+
+
+def dump(error: BaseException) -> str:
+    """Return `error` as JSON text. Never fails: an argument that JSON cannot carry is stored as its repr."""
+    kind = type(error)
+    return to_json(
+        {
+            "module": kind.__module__,
+            "class": kind.__qualname__,
+            "args": [_safe(argument) for argument in _args(error)],
+            "notes": [str(note) for note in _notes(error)],
+        }
+    )
+
+
+def _args(error: BaseException) -> tuple[Any, ...]:
+    """Return the arguments, or where they are not to be had, what the exception says of itself."""
+    args: Any = getattr(error, "args", ())
+    return args if isinstance(args, tuple) else (_repr(error),)
+
+
+def _notes(error: BaseException) -> list[Any]:
+    notes = getattr(error, "__notes__", None)
+    return notes if isinstance(notes, list) else []
+
+
+def _safe(value: Any) -> Any:
+    try:
+        if len(to_json(value)) <= LONGEST_TEXT:
+            return value
+    except Exception:  # noqa: BLE001, S110 - whatever it is, its repr is what we keep
+        pass
+    return _repr(value)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)[:LONGEST_TEXT]
+    except Exception:  # noqa: BLE001 - a __repr__ of the user's may do anything
+        return f"<{type(value).__name__} without a repr>"
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the formatted traceback, in characters that every database takes, its middle cut if it is very long."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - __str__ and __repr__ of the user's may do anything
+        text = f"{type(error).__name__} (its text cannot be formatted)"
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """Return `text` without NUL and lone surrogates, its middle cut if it is very long."""
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[: LONGEST_TEXT // 2]}\n  [... cut ...]\n{text[-LONGEST_TEXT // 2 :]}"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def load(text: str) -> BaseException:
+    """Rebuild what `dump` stored. Text of any other form becomes a stand-in too: rows are untrusted."""
+    try:
+        data = from_json(text)
+        module, name, args, notes = data["module"], data["class"], tuple(data["args"]), data.get("notes", [])
+        return _rebuilt(str(module), str(name), args, [str(note) for note in notes])
+    except Exception:  # noqa: BLE001 - anything can be wrong with a row
+        return UnpickleableExceptionWrapper("celery.exceptions", "UnreadableException", (text[:200],))
+
+
+def _rebuilt(module: str, name: str, args: tuple[Any, ...], notes: list[str]) -> BaseException:
+    cls = _imported_class(module, name)
+    error = _made(cls, args) if cls else create_exception_cls(name, module)(module, name, args)
+    for note in notes:
+        BaseException.add_note(error, note)
+    return error
+
+
+def _imported_class(module: str, name: str) -> type[Exception] | None:
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = vars(found).get(part) if found is not None and hasattr(found, "__dict__") else None
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
+
+
+def _made(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
+    base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    if base is cls:
+        return _built_in(cls, args)
+    error: Exception = base.__new__(cls, *args)
+    error.args = args
+    return error
+
+
+def _built_in(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
+    """Return an exception of Python itself, with its attributes if its arguments are the usual ones."""
+    try:
+        return cls(*args)
+    except Exception:  # noqa: BLE001 - odd arguments
+        error = Exception.__new__(cls)
+        error.args = args
+        return error
+
+
+@lru_cache(maxsize=512)
+def create_exception_cls(name: str, module: str) -> type[UnpickleableExceptionWrapper]:
+    """Return a stand-in class called `name`."""
+    return type(name.rpartition(".")[2], (UnpickleableExceptionWrapper,), {"__module__": module})
