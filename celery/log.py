@@ -1,0 +1,74 @@
+"""The log of the worker: one logger tree, ``celery``, and listeners that turn signals into lines.
+
+The root logger and the project's LOGGING are left alone: if these give the logger ``celery`` a handler, that is used.
+"""
+
+import logging
+import sys
+from logging.handlers import WatchedFileHandler
+from typing import Any, Final, TextIO
+
+from celery import conf, signals, states
+
+logger = logging.getLogger("celery.worker")
+task_logger = logging.getLogger("celery.task")
+
+_ROOT: Final = logging.getLogger("celery")
+
+
+def setup_logger(loglevel: str | int | None = None, logfile: str | None = None, format: str | None = None) -> logging.Logger:  # noqa: A002 - the classic name
+    """Set up the logger ``celery``: to `logfile`, or to standard error. Returns it."""
+    level = loglevel or conf.DAEMON_LOG_LEVEL
+    _ROOT.setLevel(level.upper() if isinstance(level, str) else level)
+    if logfile or not _ROOT.handlers:
+        handler: logging.Handler = WatchedFileHandler(logfile) if logfile else logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(format or conf.LOG_FORMAT))
+        _ROOT.addHandler(handler)
+        _ROOT.propagate = False
+    connect()
+    return _ROOT
+
+
+def reopen() -> None:
+    """Open log files again that were moved away."""
+    for handler in _ROOT.handlers:
+        if isinstance(handler, WatchedFileHandler):
+            handler.reopenIfNeeded()
+
+
+def stream() -> TextIO:
+    """Return the open file of the log, for what must be written without the logging module."""
+    for handler in _ROOT.handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream:
+            return handler.stream  # type: ignore[no-any-return]
+    return sys.stderr
+
+
+def connect() -> None:
+    """Listen to the signals that become lines."""
+    signals.task_finished.connect(_task_finished, dispatch_uid="celery.log")
+    signals.process_died.connect(_process_died, dispatch_uid="celery.log")
+    signals.worker_ready.connect(_worker_ready, dispatch_uid="celery.log")
+    signals.worker_stopping.connect(_worker_stopping, dispatch_uid="celery.log")
+
+
+def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error: str, **facts: Any) -> None:
+    if state == states.DONE:
+        if task_logger.isEnabledFor(logging.INFO):
+            extra = {"task_id": task_id, "task_name": name, "runtime": runtime}
+            task_logger.info("Task %s[%s] done in %.3f s.", name, task_id, runtime, extra=extra)
+    else:
+        extra = {"task_id": task_id, "task_name": name, "state": state, "runtime": runtime}
+        task_logger.error("Task %s[%s] ended as %s: %s", name or "?", task_id, state, error, extra=extra)
+
+
+def _process_died(*, role: str, pid: int, cause: str, **_: Any) -> None:
+    logger.error("The %s with pid %d died (%s).", role, pid, cause, extra={"role": role, "pid": pid})
+
+
+def _worker_ready(*, name: str, pid: int, queues: list[str], concurrency: int, **_: Any) -> None:
+    logger.info("Worker %s is ready: pid %d, %d children, queues: %s.", name, pid, concurrency, ", ".join(queues))
+
+
+def _worker_stopping(*, name: str, timeout: float, **_: Any) -> None:
+    logger.info("Worker %s stops; running tasks have %.0f seconds to finish.", name, timeout)

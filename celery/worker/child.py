@@ -1,0 +1,196 @@
+"""A child runs tasks, one after another. Its writer thread stores what has finished, and only then reports it.
+
+It knows neither the broker nor the dispatcher: jobs come as plain data, and go as answers.
+"""
+
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connections, reset_queries
+
+from celery import message as wire
+from celery import signals, states
+from celery.backends import exceptions as stored_exceptions
+from celery.current import Running, running
+from celery.exceptions import NotRegistered, TaskExpired, UndecodableMessage, UnencodableResult
+from celery.message import Call
+from celery.registry import tasks
+from celery.worker import channel, job
+from celery.worker.job import Job, Outcome
+from celery.worker.slots import Slots
+from celery.worker.writer import Writer
+
+#: Seconds without a query after which a kept connection is tried before it is used again.
+STALE_AFTER: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where a child works: its end of the channel, its slot, and whose messages it finishes."""
+
+    index: int
+    end: socket.socket
+    slots: Slots
+    owner: str
+    worker: str
+
+
+class Child:
+    """One child process, after the fork."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._writer = Writer(seat.end, owner=seat.owner, worker=seat.worker)
+
+    def run(self) -> None:
+        """Run jobs until told to stop; what has finished is stored before this returns."""
+        keep_connections()
+        self._writer.start()
+        try:
+            while (data := self._receive()) is not None:
+                self._work(job.unpack(data))
+        finally:
+            self._writer.stop()
+
+    def _receive(self) -> bytes | None:
+        try:
+            received = channel.receive(self._seat.end, wait=True)
+        except EOFError:
+            return None
+        return received[0] if received and received[0][:1] == job.JOB else None
+
+    def _work(self, work: Job) -> None:
+        self._seat.slots.begin(self._seat.index, work.number)
+        outcome = execute(work)
+        tidy_connections()
+        self._seat.slots.end(self._seat.index)
+        self._writer.put(outcome)
+
+
+def execute(work: Job) -> Outcome:
+    """Run one job and return what became of it. Nothing that a message or a task does gets out of here."""
+    delivery = work.delivery
+    started = time.monotonic()
+    call: Call | None = None
+    try:
+        content_type, encoding, headers = wire.unpack_headers(delivery.headers)
+        call = wire.decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers)
+        return _run(work, call, headers, started)
+    except UndecodableMessage as error:
+        return _ended(work, call, job.UNDECODABLE, started, error=error)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a task are its failure too
+        return _ended(work, call, states.FAILURE, started, error=error)
+
+
+def _run(work: Job, call: Call, headers: Mapping[str, Any], started: float) -> Outcome:
+    now = datetime.now(UTC)
+    if call.expires and now >= call.expires:
+        text = f"{call.task} was to start before {call.expires.isoformat()}"
+        raise TaskExpired(text)
+    delivery = work.delivery
+    if call.eta and call.eta > now and not delivery.relayed and not delivery.row_id:
+        return _ended(work, call, job.POSTPONED, started)
+    try:
+        task = tasks[call.task]
+    except NotRegistered as error:
+        return _ended(work, call, job.UNKNOWN, started, error=error)
+    if not getattr(task, "acks_late", True) and not work.flags & job.SETTLED:
+        return _ended(work, call, job.NOT_RUN, started)
+    value = _call(task, call, _attempt(work, call, headers))
+    outcome = _ended(work, call, states.DONE, started)
+    outcome.ignore_result = getattr(task, "ignore_result", False)
+    outcome.result = "null" if outcome.ignore_result else _encoded(call, value)
+    return outcome
+
+
+def _call(task: Any, call: Call, attempt: int) -> Any:
+    token = running.set(Running(call.task, call.task_id, attempt))
+    signals.notify(signals.task_started, task_id=call.task_id, name=call.task, attempt=attempt)
+    try:
+        return task(*call.args, **call.kwargs)
+    finally:
+        running.reset(token)
+
+
+def _encoded(call: Call, value: Any) -> str:
+    try:
+        return wire.to_json(value)
+    except Exception as error:
+        text = f"{call.task} returned a {type(value).__name__} that JSON cannot carry ({error}); return plain data"
+        raise UnencodableResult(text) from error
+
+
+def _attempt(work: Job, call: Call | None, headers: Mapping[str, Any]) -> int:
+    """Return the number of this attempt: the row's or the header's, else by the retries that the body counts."""
+    return work.delivery.attempt or (call.retries + 1 if call else 1)
+
+
+def _ended(work: Job, call: Call | None, kind: str, started: float, error: BaseException | None = None) -> Outcome:
+    outcome = Outcome(
+        job=work,
+        kind=kind,
+        name=call.task if call else "",
+        attempt=_attempt(work, call, {}),
+        runtime=time.monotonic() - started,
+        ended_at=datetime.now(UTC),
+        call=call,
+    )
+    if error is not None:
+        outcome.result = stored_exceptions.dump(error)
+        outcome.traceback = stored_exceptions.traceback_text(_without_our_frames(error))
+        outcome.error = stored_exceptions.clean(f"{type(error).__name__}: {_text(error)}")[:1000]
+    return outcome
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - __str__ of the user's may do anything
+        return "(its text cannot be formatted)"
+
+
+def _without_our_frames(error: BaseException) -> BaseException:
+    """Cut our own frames off the head of the traceback: it begins in the task."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+        trace = trace.tb_next
+    return error.with_traceback(trace) if trace is not None else error
+
+
+# -- connections between tasks
+
+
+def keep_connections() -> None:
+    """Keep database connections from task to task: CONN_MAX_AGE 0 is for web requests, not for a worker."""
+    for alias in connections:
+        options = connections.settings[alias]
+        if options["CONN_MAX_AGE"] == 0:
+            options["CONN_MAX_AGE"] = None
+
+
+_last_use: dict[str, float] = {}
+
+
+def tidy_connections() -> None:
+    """Roll back what the task left open, drop connections that broke, and have idle ones tried before their next use."""
+    if settings.DEBUG:
+        reset_queries()
+    now = time.monotonic()
+    for connection in connections.all(initialized_only=True):
+        _tidy(connection)
+        stale = now - _last_use.get(connection.alias, now) > STALE_AFTER
+        connection.health_check_done = not stale
+        connection.health_check_enabled = True
+        _last_use[connection.alias] = now
+
+
+def _tidy(connection: Any) -> None:
+    if connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
+        connection.close()
+    elif connection.errors_occurred:
+        connection.close_if_unusable_or_obsolete()

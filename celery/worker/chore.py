@@ -1,0 +1,62 @@
+"""A chore: something that the steward does again and again, each with a back-off of its own."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from django.db import Error as DatabaseTrouble
+from django.db import connections
+
+from celery.exceptions import CeleryError
+
+logger = logging.getLogger("celery.worker")
+
+#: The world is down: wait, try again. Everything else is our own mistake, and ends the process.
+TROUBLE: Final = (DatabaseTrouble, OSError, CeleryError)
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+
+
+class Chore:
+    """`act` returns the seconds until its next time. Trouble is logged once, and once more when it is over."""
+
+    def __init__(self, name: str, act: Callable[[], float]) -> None:
+        self.name = name
+        self.at = 0.0
+        self._act = act
+        self._pause = 0.0
+        self._failed_at = 0.0
+
+    def run_if_due(self) -> None:
+        """Act if it is time to."""
+        if time.monotonic() < self.at:
+            return
+        try:
+            wait = self._act()
+        except TROUBLE as error:
+            wait = self._note_failure(error)
+        else:
+            self._note_success()
+        self.at = time.monotonic() + wait
+
+    def _note_failure(self, error: Exception) -> float:
+        if not self._failed_at:
+            self._failed_at = time.monotonic()
+            logger.error("%s: not possible now, trying until it is: %s", self.name, error)
+        drop_connections()
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        return self._pause
+
+    def _note_success(self) -> None:
+        if self._failed_at:
+            logger.warning("%s: possible again, after %.1f s.", self.name, time.monotonic() - self._failed_at)
+        self._pause = self._failed_at = 0.0
+
+
+def drop_connections() -> None:
+    """Close this thread's database connections; each is opened again at its next use."""
+    for connection in connections.all(initialized_only=True):
+        with contextlib.suppress(Exception):
+            connection.close()

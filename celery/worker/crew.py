@@ -1,0 +1,147 @@
+"""The children as the dispatcher sees them: what each has in hand, handing over, and taking back what is not started.
+
+The dispatcher keeps a duplicate of each child's end. Whoever receives a datagram has it alone, so a job that the
+dispatcher receives there was certainly not started.
+"""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from celery.broker.base import Delivery
+from celery.worker import channel, job
+
+#: Jobs that wait in one child's channel, at most.
+DEEPEST: Final = 256
+
+
+class Held:
+    """A job in the dispatcher's hands."""
+
+    __slots__ = ("delivery", "flags", "is_parked", "marked", "number", "taken_at")
+
+    def __init__(self, number: int, delivery: Delivery, taken_at: float) -> None:
+        self.number = number
+        self.delivery = delivery
+        self.flags = 0
+        #: Its row carries a start mark that this worker put there.
+        self.marked = False
+        #: It was stored while its task ran, and acknowledged; the steward deletes the row in the end.
+        self.is_parked = False
+        self.taken_at = taken_at
+
+
+class Member:
+    """One child."""
+
+    def __init__(self, index: int, pid: int, end: socket.socket, recall: socket.socket) -> None:
+        self.index = index
+        self.pid = pid
+        self.end = end
+        self._recall = recall
+        self.held: dict[int, Held] = {}
+        #: True: it runs a suspect; None: it is being cleared for one; False: it takes any job.
+        self.works_alone: bool | None = False
+
+    def hand_over(self, held: Held) -> bool:
+        """Send a job; False if the child has enough."""
+        try:
+            sent = channel.send(self.end, job.pack(held.number, held.flags, held.delivery))
+        except OSError:  # it died; its death will be told
+            sent = False
+        if sent:
+            self.held[held.number] = held
+        return sent
+
+    def take_back(self, most: int) -> list[Held]:
+        """Receive up to `most` jobs that the child has not started."""
+        found: list[Held] = []
+        while len(found) < most:
+            received = self._receive_back()
+            if received is None:
+                break
+            if received[:1] == job.JOB and (held := self.held.pop(job.number_of(received), None)):
+                found.append(held)
+        return found
+
+    def _receive_back(self) -> bytes | None:
+        with contextlib.suppress(EOFError, OSError):
+            received = channel.receive(self._recall, wait=False)
+            return received[0] if received else None
+        return None
+
+    def answers(self) -> list[tuple[int, int]]:
+        """Return what the child has reported."""
+        found: list[tuple[int, int]] = []
+        with contextlib.suppress(EOFError, OSError):
+            while received := channel.receive(self.end, wait=False):
+                found += job.unpack_answers(received[0])
+        return found
+
+    def dismiss(self) -> None:
+        """Tell the child to store what it has and end."""
+        with contextlib.suppress(OSError):
+            channel.send(self.end, [job.STOP])
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.end.close()
+        self._recall.close()
+
+
+class Crew:
+    """All children."""
+
+    def __init__(self) -> None:
+        self.members: dict[int, Member] = {}
+
+    def deal(self, jobs: Sequence[Held]) -> Sequence[Held]:
+        """Hand jobs over, each to the child with the fewest in hand; return those that nobody can take now."""
+        ready = [member for member in self.members.values() if member.works_alone is False and len(member.held) < DEEPEST]
+        for position, held in enumerate(jobs):
+            if not self._hand_to_one(ready, held):
+                return jobs[position:]
+        return ()
+
+    @staticmethod
+    def _hand_to_one(ready: list[Member], held: Held) -> bool:
+        while ready:
+            member = min(ready, key=_load)
+            is_sent = member.hand_over(held)
+            if not is_sent or len(member.held) >= DEEPEST:
+                ready.remove(member)
+            if is_sent:
+                return True
+        return False
+
+    def deal_alone(self, held: Held) -> tuple[bool, list[Held]]:
+        """Hand a suspect to a child that has nothing else, and gets nothing else until it has answered.
+
+        Returns whether it is handed over, and what was taken back to clear a child for it.
+        """
+        free = [member for member in self.members.values() if member.works_alone is not True]
+        member = min(free, key=_load, default=None)
+        if member is None:
+            return False, []
+        member.works_alone = None
+        cleared = member.take_back(len(member.held))
+        is_sent = not member.held and member.hand_over(held)
+        member.works_alone = True if is_sent else None
+        return is_sent, cleared
+
+    def level(self) -> list[Held]:
+        """Take unstarted jobs back from the busiest child when another has nothing to do."""
+        idle = [member for member in self.members.values() if not member.held and member.works_alone is False]
+        busiest = max(self.members.values(), key=_load, default=None)
+        if not idle or busiest is None or len(busiest.held) < 2:  # noqa: PLR2004 - one is what it runs
+            return []
+        return busiest.take_back(len(busiest.held) // 2)
+
+    def take_back_all(self) -> list[Held]:
+        """Take back whatever no child has started."""
+        return [held for member in self.members.values() for held in member.take_back(len(member.held))]
+
+
+def _load(member: Member) -> int:
+    return len(member.held)

@@ -1,0 +1,378 @@
+"""The dispatcher takes messages, hands them to children, and acknowledges what they report as durable.
+
+One thread, one loop. What needs a database for a single job is the steward's errand: a job with a row is settled by
+whoever deletes the row, a job with a tag by the broker's consumer here.
+"""
+
+import logging
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from celery.broker.base import Consumer, Delivery
+from celery.worker import channel, errands, job
+from celery.worker.crew import Crew, Held, Member
+from celery.worker.errands import Errands
+from celery.worker.slots import Slots
+from celery.worker.window import Window
+
+logger = logging.getLogger("celery.worker")
+
+#: Seconds that a message may stay unacknowledged: RabbitMQ's consumer_timeout is 30 minutes by default.
+PARK_AFTER: Final = 600.0
+LONGEST_SLEEP: Final = 1.0
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 30.0
+
+#: Words from the supervisor.
+CHILD: Final = "child"
+DIED: Final = "died"
+STEWARD: Final = "steward"
+DRAIN: Final = "drain"
+#: Words to the supervisor.
+READY: Final = "ready"
+DRAINED: Final = "drained"
+
+
+class Dispatcher:
+    """The dispatcher process, after the fork. `control` is its end of the channel to the supervisor."""
+
+    def __init__(self, consumer: Consumer, control: socket.socket, slots: Slots, children: int) -> None:
+        self._consumer = consumer
+        self._control = control
+        self._slots = slots
+        self._window = Window(children)
+        self._crew = Crew()
+        self._errands = Errands()
+        self._selector = selectors.DefaultSelector()
+        self._held: dict[int, Held] = {}
+        self._ids: dict[str, int] = {}
+        self._pending: deque[Held] = deque()
+        self._suspects: deque[Held] = deque()
+        self._waiting: list[Held] = []
+        self._number = 0
+        self._is_connected = False
+        self._has_been_ready = False
+        self._is_draining = False
+        self._is_done = False
+        self._has_more = False
+        self._is_readable = False
+        self._poll_at = 0.0
+        self._pause = FIRST_PAUSE
+        self._lost_at = 0.0
+        self._park_at = time.monotonic() + PARK_AFTER
+
+    def run(self) -> None:
+        """Dispatch until drained, or until the supervisor is gone."""
+        self._watch(self._control, self._hear_supervisor)
+        while not self._is_done:
+            for key, _ in self._selector.select(self._sleep()):
+                key.data()
+            self._slots.beat()
+            self._turn()
+        self._consumer.close()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        self._take(now)
+        self._hand_out()
+        self._errands.flush()
+        self._window.adapt(now)
+        if now >= self._park_at:
+            self._park(now)
+        if self._is_draining and not self._held:
+            self._finish_draining()
+
+    def _sleep(self) -> float:
+        if self._has_more and self._free() >= self._window.size // 2:
+            return 0.0
+        return min(max(self._poll_at - time.monotonic(), 0.0), LONGEST_SLEEP)
+
+    def _watch(self, end: socket.socket | int, react: Callable[[], None]) -> None:
+        self._selector.register(end, selectors.EVENT_READ, react)
+
+    # -- taking
+
+    def _free(self) -> int:
+        return max(self._window.size - len(self._held), 0)
+
+    def _take(self, now: float) -> None:
+        is_due = self._is_readable or now >= self._poll_at
+        if not is_due and not (self._has_more and self._free() >= self._window.size // 2):
+            return
+        self._is_readable = False
+        try:
+            if not self._is_connected:
+                self._connect()
+            limit = 0 if self._is_draining else self._free()
+            found = self._consumer.take(limit)
+            self._consumer.set_window(0 if self._is_draining else self._window.size)
+        except self._consumer.errors as error:
+            self._lose(error)
+            return
+        self._has_more = 0 < limit <= len(found)
+        self._poll_at = now + self._consumer.next_poll()
+        self._accept(found, now)
+
+    def _connect(self) -> None:
+        self._consumer.connect()
+        self._is_connected = True
+        if self._consumer.fileno() >= 0:
+            self._watch(self._consumer.fileno(), self._note_readable)
+        if self._lost_at:
+            logger.warning("Connected to the broker again, after %.1f s.", time.monotonic() - self._lost_at)
+        self._lost_at, self._pause = 0.0, FIRST_PAUSE
+        if not self._has_been_ready:
+            self._has_been_ready = True
+            channel.tell(self._control, READY)
+
+    def _note_readable(self) -> None:
+        self._is_readable = True
+
+    def _lose(self, error: Exception) -> None:
+        """Forget the connection, and what comes again with a new one. What runs goes on; its answer will not be acked."""
+        if not self._lost_at:
+            self._lost_at = time.monotonic()
+            logger.error("The broker is not reachable; trying until it is: %s", error)
+        if self._is_connected and self._consumer.fileno() >= 0:
+            self._selector.unregister(self._consumer.fileno())
+        self._is_connected = self._has_more = False
+        self._consumer.close()
+        self._poll_at = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if self._consumer.forgets:
+            self._forget_unstarted()
+
+    def _forget_unstarted(self) -> None:
+        unstarted = [*self._crew.take_back_all(), *self._pending, *self._waiting]
+        self._pending.clear()
+        self._waiting.clear()
+        for held in unstarted:
+            if held.delivery.tag is None:
+                self._pending.append(held)
+            else:
+                self._forget(held)
+
+    def _accept(self, found: Iterable[Delivery], now: float) -> None:
+        for delivery in found:
+            self._number += 1
+            held = Held(self._number, delivery, now)
+            self._held[held.number] = held
+            self._ids[delivery.task_id] = self._ids.get(delivery.task_id, 0) + 1
+            self._window.note_body(len(delivery.body))
+            if self._is_draining:
+                self._give_back(held)
+            elif delivery.suspect or delivery.relayed:
+                self._examine(held)
+            else:
+                self._pending.append(held)
+
+    def _examine(self, held: Held) -> None:
+        """Have a suspect's attempt looked up; one whose id still runs here waits until that has ended."""
+        if self._ids[held.delivery.task_id] > 1:
+            self._waiting.append(held)
+        else:
+            self._errands.ask(errands.EXAMINE, held)
+
+    # -- handing out
+
+    def _hand_out(self) -> None:
+        if self._is_draining:
+            return
+        while self._suspects:
+            is_sent, cleared = self._crew.deal_alone(self._suspects[0])
+            self._pending.extendleft(reversed(cleared))
+            if not is_sent:
+                break
+            self._suspects.popleft()
+        if not self._pending:
+            self._pending.extend(self._crew.level())
+        if self._pending:
+            self._pending = deque(self._crew.deal(list(self._pending)))
+
+    # -- settling
+
+    def _hear_member(self, member: Member) -> None:
+        settled: list[Delivery] = []
+        early: list[Held] = []
+        for number, answer in member.answers():
+            held = member.held.pop(number, None)
+            if held is None:
+                continue
+            if answer == job.UNRUN:
+                early.append(held)
+            elif held.is_parked:
+                self._errands.ask(errands.FINISH, held)
+            else:
+                settled.append(held.delivery)
+                self._forget(held)
+        if not member.held:
+            member.works_alone = False
+        self._window.note_settled(len(settled))
+        self._with_consumer(self._consumer.settle, [delivery for delivery in settled if delivery.tag is not None])
+        self._settle_early(early)
+
+    def _settle_early(self, early: list[Held]) -> None:
+        """Settle what must run at most once, and hand it over again only when that is certain."""
+        for held in early:
+            if held.delivery.row_id:
+                self._errands.ask(errands.FINISH, held)
+        tagged = {held.delivery: held for held in early if held.delivery.tag is not None}
+        for delivery in self._with_consumer(self._consumer.settle_for_certain, list(tagged)) or ():
+            self._run_settled(tagged.pop(delivery))
+        for held in tagged.values():  # the connection was lost: it comes again, or was settled and is not run
+            self._forget(held)
+
+    def _run_settled(self, held: Held) -> None:
+        held.flags |= job.SETTLED
+        held.marked = False
+        held.delivery = held.delivery._replace(tag=None, row_id=0)
+        if self._is_draining:
+            self._errands.ask(errands.ABANDONED, held, "the worker stopped before it ran")
+        else:
+            self._pending.append(held)
+
+    def _with_consumer(self, act: Callable[[list[Delivery]], Any], deliveries: list[Delivery]) -> Any:
+        if not deliveries or not self._is_connected:
+            return None
+        try:
+            return act(deliveries)
+        except self._consumer.errors as error:
+            self._lose(error)
+            return None
+
+    def _forget(self, held: Held) -> None:
+        del self._held[held.number]
+        task_id = held.delivery.task_id
+        left = self._ids[task_id] - 1
+        if left:
+            self._ids[task_id] = left
+            self._wake_waiting(task_id)
+        else:
+            del self._ids[task_id]
+
+    def _wake_waiting(self, task_id: str) -> None:
+        for held in [held for held in self._waiting if held.delivery.task_id == task_id]:
+            self._waiting.remove(held)
+            self._examine(held)
+
+    def _hear_steward(self) -> None:
+        for kind, held, verdict, row_id in self._errands.answers():
+            self._obey(kind, held, verdict, row_id)
+
+    def _obey(self, kind: str, held: Held, verdict: str, row_id: int) -> None:
+        """Do what the steward said of a job."""
+        if kind == errands.PARK:
+            held.is_parked = verdict == errands.RUN
+            self._replace_tag(held, row_id)
+        elif kind == errands.FINISH and verdict == errands.RUN and not held.is_parked:
+            self._run_settled(held)
+        elif kind == errands.EXAMINE and verdict == errands.RUN:
+            self._run_examined(held, row_id)
+        else:
+            self._replace_tag(held, 0)
+            self._forget(held)
+
+    def _run_examined(self, held: Held, row_id: int) -> None:
+        if row_id:
+            held.marked = True
+            self._replace_tag(held, row_id)
+        if self._is_draining:
+            self._give_back(held)
+        elif held.marked:
+            self._suspects.append(held)
+        else:
+            self._pending.append(held)
+
+    def _replace_tag(self, held: Held, row_id: int) -> None:
+        """Acknowledge to the broker what is durable in the database now."""
+        if held.delivery.tag is not None:
+            self._with_consumer(self._consumer.settle, [held.delivery])
+        held.delivery = held.delivery._replace(tag=None, row_id=row_id or held.delivery.row_id)
+
+    def _park(self, now: float) -> None:
+        """Take what has run for very long out of the reach of the broker's own time limit."""
+        for held in self._held.values():
+            if held.delivery.tag is not None and now - held.taken_at > PARK_AFTER and held.number not in self._errands:
+                self._errands.ask(errands.PARK, held)
+        self._park_at = now + PARK_AFTER / 10
+
+    # -- the supervisor's word
+
+    def _hear_supervisor(self) -> None:
+        try:
+            while heard := channel.listen(self._control):
+                (word, *rest), descriptors = heard
+                self._hear(word, rest, [socket.socket(fileno=descriptor) for descriptor in descriptors])
+        except EOFError:
+            self._is_done = True
+
+    def _hear(self, word: str, rest: list[Any], ends: list[socket.socket]) -> None:
+        if word == CHILD:
+            member = Member(rest[0], rest[1], *ends)
+            self._crew.members[member.index] = member
+            self._watch(member.end, lambda: self._hear_member(member))
+        elif word == DIED:
+            self._bury_member(*rest)
+        elif word == STEWARD:
+            if self._errands.end:
+                self._selector.unregister(self._errands.end)
+            self._errands.connect(*ends)
+            self._watch(ends[0], self._hear_steward)
+        elif word == DRAIN and not self._is_draining:
+            self._drain()
+
+    def _bury_member(self, index: int, cause: str, running: int) -> None:
+        """Answer the death of a child: count it against the job that it ran, and bring back all others uncounted."""
+        member = self._crew.members.pop(index)
+        self._hear_member(member)
+        self._selector.unregister(member.end)
+        unstarted = member.take_back(len(member.held))
+        for held in member.held.values():
+            self._bring_back(held, cause if held.number == running else "")
+        self._pending.extendleft(reversed(unstarted))
+        if self._is_draining:
+            self._give_back_pending()
+        member.close()
+
+    def _bring_back(self, held: Held, cause: str) -> None:
+        if held.flags & job.SETTLED:
+            self._errands.ask(errands.ABANDONED, held, cause or "its process died")
+        elif self._is_draining:
+            self._give_back(held)
+        elif cause:
+            self._errands.ask(errands.CRASHED, held, cause)
+        else:
+            self._errands.ask(errands.EXAMINE, held)
+
+    def _drain(self) -> None:
+        self._is_draining = True
+        self._poll_at = 0.0
+        self._pending.extend(self._crew.take_back_all())
+        self._give_back_pending()
+
+    def _give_back_pending(self) -> None:
+        waiting = [*self._pending, *self._suspects, *self._waiting]
+        self._pending.clear()
+        self._suspects.clear()
+        self._waiting.clear()
+        for held in waiting:
+            self._give_back(held)
+
+    def _give_back(self, held: Held) -> None:
+        if held.flags & job.SETTLED:
+            self._errands.ask(errands.ABANDONED, held, "the worker stopped before it ran")
+        elif held.delivery.row_id:
+            self._errands.ask(errands.RELEASE, held)
+        else:
+            self._with_consumer(self._consumer.give_back, [held.delivery])
+            self._forget(held)
+
+    def _finish_draining(self) -> None:
+        for member in self._crew.members.values():
+            member.dismiss()
+        channel.tell(self._control, DRAINED)
+        self._is_done = True

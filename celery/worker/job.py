@@ -1,0 +1,227 @@
+"""A job is a message being worked. Here: its form between processes, and the one rule of what follows an outcome.
+
+The rule is pure: `consequences` says what to write and how to settle; the child's writer and the steward carry it out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from struct import Struct
+from typing import Final, NamedTuple
+
+from celery import message as wire
+from celery import states
+from celery.backends.base import Result
+from celery.broker.base import Delivery
+from celery.message import Call, Message
+
+# -- between the dispatcher and a child
+
+#: Datagrams to a child begin with one of these.
+JOB: Final = b"J"
+STOP: Final = b"S"
+
+#: Flags of a job: it was acknowledged before running (at most once).
+SETTLED: Final = 1
+
+#: Answers of a child. SETTLE: all is durable, acknowledge. UNRUN: at most once, acknowledge and hand over again.
+SETTLE: Final = 1
+UNRUN: Final = 2
+
+_HEAD: Final = Struct("!QQihhhBBHHI")
+_ANSWER: Final = Struct("!QB")
+
+
+class Job(NamedTuple):
+    """A delivery on its way through a child. `number` is the dispatcher's, from 1."""
+
+    number: int
+    flags: int
+    delivery: Delivery
+
+
+def pack(number: int, flags: int, delivery: Delivery) -> list[bytes]:
+    """Return a job as the parts of a datagram. The body is not copied."""
+    task_id, queue = delivery.task_id.encode(), delivery.queue.encode()
+    headers = delivery.headers.encode()
+    head = _HEAD.pack(
+        number,
+        delivery.row_id,
+        delivery.attempt,
+        delivery.rank,
+        delivery.starts,
+        delivery.crashes,
+        flags,
+        delivery.relayed,
+        len(task_id),
+        len(queue),
+        len(headers),
+    )
+    return [JOB, head, task_id, queue, headers, delivery.body]
+
+
+def unpack(data: bytes) -> Job:
+    """Return the job in a datagram made by `pack`."""
+    number, row_id, attempt, rank, starts, crashes, flags, relayed, *sizes = _HEAD.unpack_from(data, 1)
+    id_size, queue_size, headers_size = sizes
+    queue_at = 1 + _HEAD.size + id_size
+    headers_at = queue_at + queue_size
+    body_at = headers_at + headers_size
+    delivery = Delivery(
+        data[1 + _HEAD.size : queue_at].decode(),
+        attempt,
+        data[queue_at:headers_at].decode(),
+        rank,
+        data[headers_at:body_at].decode(),
+        data[body_at:],
+        row_id,
+        None,
+        False,
+        bool(relayed),
+        starts,
+        crashes,
+    )
+    return Job(number, flags, delivery)
+
+
+def number_of(data: bytes) -> int:
+    """Return the number of the job in a datagram."""
+    return int.from_bytes(data[1:9], "big")
+
+
+def pack_answers(answers: Sequence[tuple[int, int]]) -> bytes:
+    """Return pairs of job number and answer as one datagram."""
+    return b"".join([_ANSWER.pack(number, answer) for number, answer in answers])
+
+
+def unpack_answers(data: bytes) -> list[tuple[int, int]]:
+    """Return the pairs that `pack_answers` packed."""
+    return list(_ANSWER.iter_unpack(data))  # type: ignore[arg-type]
+
+
+# -- what running came to, and what follows
+
+#: Kinds of outcome beside the states of a task.
+UNDECODABLE: Final = "UNDECODABLE"
+UNKNOWN: Final = "UNKNOWN"
+POSTPONED: Final = "POSTPONED"
+NOT_RUN: Final = "NOT_RUN"
+
+LONGEST_UNKNOWN_PAUSE: Final = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a job: a state of the task or one of the kinds above. `result` is JSON text."""
+
+    job: Job
+    kind: str
+    name: str = ""
+    attempt: int = 1
+    result: str = "null"
+    traceback: str = ""
+    error: str = ""
+    runtime: float = 0.0
+    ended_at: datetime
+    ignore_result: bool = False
+    call: Call | None = None
+
+
+class Consequences(NamedTuple):
+    """What to write for an outcome, in one transaction with deleting its row, and what to answer."""
+
+    result: Result | None
+    message: Message | None
+    answer: int
+
+
+def consequences(outcome: Outcome, *, worker: str, unknown_patience: float) -> Consequences:
+    """Return what follows `outcome`; DESIGN's delivery promises, as far as a child sees them."""
+    if outcome.kind == NOT_RUN:
+        return Consequences(None, None, UNRUN)
+    if outcome.kind == states.DONE and outcome.ignore_result:
+        return Consequences(None, None, SETTLE)
+    if outcome.kind in states.READY_STATES:
+        return Consequences(_result(outcome, outcome.kind, worker), None, SETTLE)
+    if outcome.kind == UNDECODABLE:
+        return _dead(outcome, worker, outcome.error)
+    if outcome.kind == UNKNOWN:
+        return _unknown(outcome, worker, unknown_patience)
+    if outcome.kind == POSTPONED and outcome.call:
+        return Consequences(None, _again(outcome, outcome.call.eta), SETTLE)
+    text = f"no rule for an outcome of kind {outcome.kind}"
+    raise ValueError(text)
+
+
+def _result(outcome: Outcome, state: str, worker: str) -> Result:
+    return Result(
+        task_id=outcome.call.task_id if outcome.call else outcome.job.delivery.task_id,
+        state=state,
+        result=outcome.result,
+        traceback=outcome.traceback,
+        attempt=outcome.attempt,
+        name=outcome.name,
+        worker=worker,
+        runtime=outcome.runtime,
+        date_done=outcome.ended_at,
+    )
+
+
+def _dead(outcome: Outcome, worker: str, reason: str) -> Consequences:
+    """Keep the message as dead; its waiters learn why."""
+    return Consequences(_result(outcome, states.FAILURE, worker), _again(outcome, None, reason=reason), SETTLE)
+
+
+def _unknown(outcome: Outcome, worker: str, patience: float) -> Consequences:
+    """Try again for a while: the worker that knows the task may be on its way (a deployment)."""
+    now = outcome.ended_at.timestamp()
+    headers = wire.unpack_headers(outcome.job.delivery.headers)[2]
+    since = headers.get(wire.UNKNOWN_SINCE)
+    since = float(since) if isinstance(since, int | float) else now
+    if now - since >= patience:
+        return _dead(outcome, worker, outcome.error)
+    pause = min(max(now - since, 1.0), LONGEST_UNKNOWN_PAUSE)
+    next_try = datetime.fromtimestamp(now, UTC) + timedelta(seconds=pause)
+    return Consequences(None, _again(outcome, next_try, headers={wire.UNKNOWN_SINCE: since}), SETTLE)
+
+
+def _again(
+    outcome: Outcome, visible_at: datetime | None, *, reason: str | None = None, headers: dict[str, float] | None = None
+) -> Message:
+    """Return the same message as a new row: for later, or dead."""
+    return as_message(
+        outcome.job.delivery,
+        task=outcome.name,
+        attempt=outcome.attempt,
+        visible_at=visible_at,
+        reason=reason,
+        headers=headers,
+    )
+
+
+def as_message(  # noqa: PLR0913 - the columns that differ
+    delivery: Delivery,
+    *,
+    task: str = "",
+    attempt: int | None = None,
+    visible_at: datetime | None = None,
+    reason: str | None = None,
+    crashes: int | None = None,
+    headers: dict[str, float] | None = None,
+) -> Message:
+    """Return a delivery as a message to be kept in the database."""
+    content_type, encoding, own = wire.unpack_headers(delivery.headers)
+    return Message(
+        task_id=delivery.task_id,
+        task=task or str(own.get("task") or ""),
+        body=delivery.body,
+        queue=delivery.queue,
+        attempt=attempt or delivery.attempt or 1,
+        priority=-delivery.rank or None,
+        headers={**own, **(headers or {})},
+        content_type=content_type,
+        content_encoding=encoding,
+        visible_at=visible_at,
+        crashes=delivery.crashes if crashes is None else crashes,
+        reason=reason,
+    )

@@ -1,0 +1,123 @@
+"""One forked process of the worker: its start, what it does first, and how it ended."""
+
+import faulthandler
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from billiard.context import ForkProcess
+
+from celery import log
+from celery.platform import die_with_parent
+
+#: Signals that concern the worker as a whole: the supervisor answers them, also when all processes get them (Ctrl-C).
+WORKER_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ALL_SIGNALS: Final = (*WORKER_SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Offspring:
+    """A process that the supervisor forked. `control` is the supervisor's end of the channel to it, if it has one."""
+
+    def __init__(self, role: str, index: int = 0) -> None:
+        self.role = role
+        self.index = index
+        self.control: socket.socket | None = None
+        self.started_at = time.monotonic()
+        self.pidfd = -1
+        self._process: Any = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return int(self._process.pid)
+
+    def start(self, name: str, run: Callable[[], None], close_first: Iterable[Any]) -> None:
+        """Fork. Signals are blocked until the new process has set its own handlers."""
+        self._process = ForkProcess(target=_enter, args=(run, os.getpid(), list(close_first)), name=name)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal; harmless when the process has just ended."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def reap(self) -> int:
+        """Return the exit code of a process that has ended (negative: the signal), and let go of everything of it."""
+        self._process.join()
+        os.close(self.pidfd)
+        if self.control:
+            self.control.close()
+        return int(self._process.exitcode)
+
+
+def describe_exit(code: int) -> str:
+    """Return an exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _enter(run: Callable[[], None], parent: int, close_first: Iterable[Any]) -> None:
+    """Be a process of the worker: end with the parent, leave the worker's signals to it, and hold nothing of its."""
+    die_with_parent(parent)
+    signal.set_wakeup_fd(-1)
+    for number in WORKER_SIGNALS:
+        signal.signal(number, _leave_to_supervisor)
+    signal.signal(signal.SIGUSR2, lambda *_: log.reopen())
+    faulthandler.register(signal.SIGUSR1, file=log.stream(), all_threads=True)
+    for end in close_first:
+        end.close()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)
+    run()
+
+
+def _leave_to_supervisor(*_: Any) -> None:
+    """Do nothing. Unlike SIG_IGN, a handler is not inherited by the programs that a task starts."""
+
+
+class Wakeup:
+    """Signals as bytes that a selector sees; the handlers themselves do nothing."""
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+
+    def install(self) -> None:
+        """Catch the worker's signals from now on."""
+        signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in ALL_SIGNALS:
+            signal.signal(number, _leave_to_supervisor)
+
+    def watch(self, selector: selectors.BaseSelector, react: Callable[[], None]) -> None:
+        """Have `selector` call `react` when there was a signal."""
+        selector.register(self._read, selectors.EVENT_READ, react)
+
+    def received(self) -> list[int]:
+        """Return the signals since the last call."""
+        try:
+            return list(self._read.recv(4096))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._read.close()
+        self._write.close()

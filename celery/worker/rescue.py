@@ -1,0 +1,167 @@
+"""Answers the dispatcher's errands: suspects, crashes, and rows to give back. All rules about trying again are here.
+
+Each errand can be repeated: a steward that dies in the middle leaves nothing that the next one cannot finish.
+"""
+
+import logging
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from django.db import transaction
+
+from celery import backends, conf, signals, states
+from celery.backends import exceptions as stored_exceptions
+from celery.backends.base import Result
+from celery.broker.base import Delivery
+from celery.broker.store.base import Store
+from celery.exceptions import WorkerLost
+from celery.message import decode, unpack_headers
+from celery.worker import errands, job
+from celery.worker.errands import RUN, SETTLE, Asked
+
+logger = logging.getLogger("celery.worker")
+
+#: Starts without an end after which a message is dead: nobody saw its process die, but nothing came of it.
+MOST_STARTS: Final = 3
+
+Answer = tuple[int, str, int]
+
+
+class Rescue:
+    """Carries out errands in the name of `owner`."""
+
+    def __init__(self, store: Store, owner: str, worker: str) -> None:
+        self._store = store
+        self._owner = owner
+        self._worker = worker
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Carry out errands, those of one kind together, and return number, verdict and row of each."""
+        answers = self._examine([one for one in asked if one.kind == errands.EXAMINE])
+        for one in asked:
+            if one.kind == errands.CRASHED:
+                answers.append(self._count_crash(one))
+            elif one.kind == errands.ABANDONED:
+                answers.append(self._abandon(one))
+            elif one.kind == errands.PARK:
+                answers.append(self._park(one))
+            elif one.kind == errands.FINISH:
+                answers.append(self._finish(one))
+        return answers + self._release([one for one in asked if one.kind == errands.RELEASE])
+
+    # -- suspects
+
+    def _examine(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Settle what is closed, bury what was started too often, mark and run the rest."""
+        if not asked:
+            return []
+        closed = backends.default().closed({(one.delivery.task_id, _attempt(one.delivery)) for one in asked})
+        return [
+            self._settle(one) if (one.delivery.task_id, _attempt(one.delivery)) in closed else self._try_again(one)
+            for one in asked
+        ]
+
+    def _settle(self, one: Asked) -> Answer:
+        if one.delivery.row_id:
+            self._store.finish(self._owner, [one.delivery.row_id])
+        return one.number, SETTLE, 0
+
+    def _try_again(self, one: Asked) -> Answer:
+        delivery = one.delivery
+        if delivery.relayed and not delivery.suspect and not delivery.row_id:
+            return one.number, RUN, 0
+        if delivery.starts >= MOST_STARTS:
+            reason = f"started {delivery.starts} times, and nothing came of it: its workers were lost each time"
+            return self._bury(one, reason, delivery.crashes)
+        with transaction.atomic(using=self._store.alias):
+            row_id = delivery.row_id or self._keep(delivery)
+            if row_id and not one.marked and not self._store.mark_started(self._owner, [row_id]):
+                row_id = 0
+        return (one.number, RUN, row_id) if row_id else (one.number, SETTLE, 0)
+
+    def _keep(self, delivery: Delivery) -> int:
+        """Store a delivery in a row of ours; 0 if its attempt has a row already, which then is the authority."""
+        ids = self._store.insert([job.as_message(delivery, task=_name(delivery))], owner=self._owner)
+        return ids[0] if ids else 0
+
+    # -- crashes
+
+    def _count_crash(self, one: Asked) -> Answer:
+        """Count a witnessed death against the job that ran, and give it another try, or bury it."""
+        delivery = one.delivery
+        if (delivery.task_id, _attempt(delivery)) in backends.default().closed([(delivery.task_id, _attempt(delivery))]):
+            return self._settle(one)
+        crashes = delivery.crashes + 1
+        if crashes >= conf.CRASH_LIMIT:
+            times = "once" if crashes == 1 else f"{crashes} times"
+            return self._bury(one, f"its process died {times} running it; last: {one.detail} on {platform.node()}", crashes)
+        logger.warning("Task %s[%s] lost its process (%s); trying it again.", _name(delivery), delivery.task_id, one.detail)
+        if delivery.row_id:
+            self._store.count_crash(self._owner, delivery.row_id, marked=one.marked)
+        else:
+            again = job.as_message(delivery, task=_name(delivery), crashes=crashes, visible_at=datetime.now(UTC))
+            self._store.insert([again])
+        self._store.poke()
+        return one.number, SETTLE, 0
+
+    def _bury(self, one: Asked, reason: str, crashes: int) -> Answer:
+        delivery = one.delivery
+        with transaction.atomic(using=self._store.alias):
+            if delivery.row_id:
+                is_ours = self._store.bury(self._owner, delivery.row_id, crashes=crashes, reason=reason)
+            else:
+                dead = job.as_message(delivery, task=_name(delivery), crashes=crashes, reason=reason)
+                is_ours = bool(self._store.insert([dead]))
+        if is_ours:
+            self._fail(delivery, reason)
+            logger.error("Task %s[%s] is dead: %s.", _name(delivery), delivery.task_id, reason)
+            signals.notify(signals.job_dead, task_id=delivery.task_id, name=_name(delivery), reason=reason)
+        return one.number, SETTLE, 0
+
+    def _abandon(self, one: Asked) -> Answer:
+        """Tell who waits for a task that must run at most once that it will not run."""
+        self._fail(one.delivery, f"{one.detail}; acks_late is False, so it is not tried again")
+        return one.number, SETTLE, 0
+
+    def _fail(self, delivery: Delivery, reason: str) -> None:
+        failure = Result(
+            task_id=delivery.task_id,
+            state=states.FAILURE,
+            result=stored_exceptions.dump(WorkerLost(f"{_name(delivery)}: {reason}")),
+            attempt=_attempt(delivery),
+            name=_name(delivery),
+            worker=self._worker,
+        )
+        backends.default().store([failure])
+
+    # -- rows
+
+    def _park(self, one: Asked) -> Answer:
+        row_id = self._keep(one.delivery)
+        return (one.number, RUN, row_id) if row_id else (one.number, SETTLE, 0)
+
+    def _finish(self, one: Asked) -> Answer:
+        gone = self._store.finish(self._owner, [one.delivery.row_id])
+        return one.number, RUN if gone else SETTLE, 0
+
+    def _release(self, asked: Sequence[Asked]) -> list[Answer]:
+        for marked in (True, False):
+            self._store.release(self._owner, [one.delivery.row_id for one in asked if one.marked is marked], marked=marked)
+        if asked:
+            self._store.poke()
+        return [(one.number, SETTLE, 0) for one in asked]
+
+
+def _attempt(delivery: Delivery) -> int:
+    return delivery.attempt or 1
+
+
+def _name(delivery: Delivery) -> str:
+    """Return the name of the task, for people; the body of the few jobs that come here is decoded once more."""
+    try:
+        content_type, encoding, headers = unpack_headers(delivery.headers)
+        return decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers).task
+    except Exception:  # noqa: BLE001 - it is only for display
+        return "?"

@@ -1,0 +1,179 @@
+"""The steward does the chores in the database: proof of life, rescue, schedule, relay, and the dispatcher's errands."""
+
+import logging
+import selectors
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery import broker, conf, signals
+from celery.broker import store
+from celery.exceptions import LeaseLost
+from celery.worker import channel
+from celery.worker.chore import Chore
+from celery.worker.errands import Asked
+from celery.worker.heartbeat import Heartbeat
+from celery.worker.relay import Relay
+from celery.worker.rescue import Rescue
+from celery.worker.slots import Slots
+
+logger = logging.getLogger("celery.worker")
+
+LONGEST_SLEEP: Final = 1.0
+
+#: Words from the supervisor: a dispatcher (its owner, and whether it is new); something that happened; the end.
+DISPATCHER: Final = "dispatcher"
+EVENT: Final = "event"
+STOP: Final = "stop"
+#: Words to the supervisor: what this worker held is not its own any more.
+LOST: Final = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a worker says of itself."""
+
+    name: str
+    pid: int
+    queues: Sequence[str]
+    children: int
+
+
+class Steward:
+    """The steward process, after the fork."""
+
+    def __init__(self, control: socket.socket, slots: Slots, identity: Identity) -> None:
+        self._control = control
+        self._slots = slots
+        self._identity = identity
+        self._broker = broker.current()
+        self._store = store.of(self._broker.alias)
+        self._selector = selectors.DefaultSelector()
+        self._errands: socket.socket | None = None
+        self._asked: list[Asked] = []
+        self._owner = ""
+        self._is_enlisted = False
+        self._to_retire: list[str] = []
+        self._chores: list[Chore] = []
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Do chores until told to stop; then give back whatever the worker still holds."""
+        self._selector.register(self._control, selectors.EVENT_READ, self._hear_supervisor)
+        while not self._is_stopping:
+            for key, _ in self._selector.select(self._sleep()):
+                key.data()
+            for chore in self._chores:
+                chore.run_if_due()
+        self._to_retire.append(self._owner)
+        Chore("Signing off", self._retire).run_if_due()
+
+    def _sleep(self) -> float:
+        next_at = min((chore.at for chore in self._chores), default=float("inf"))
+        return min(max(next_at - time.monotonic(), 0.0), LONGEST_SLEEP)
+
+    def _serve(self, owner: str, *, is_new: bool) -> None:
+        """Work for a dispatcher. What the one before held is given back: it is dead, and so are its children."""
+        if self._owner and self._owner != owner:
+            self._to_retire.append(self._owner)
+        self._owner, self._is_enlisted = owner, not is_new
+        heartbeat = Heartbeat(self._store, owner, conf.LEASE)
+        relay = Relay(self._broker, self._store, owner)
+        rescue = Rescue(self._store, owner, self._identity.name)
+        self._asked = []
+        self._running_errands = Chore("Errands", lambda: self._run_errands(rescue))
+        self._chores = [
+            Chore("Proof of life", lambda: self._live(heartbeat)),
+            self._running_errands,
+            Chore("Give-back", self._retire),
+            Chore("Orphans", self._release_orphans),
+            Chore("Relay", lambda: self._relay(relay)),
+        ]
+
+    # -- chores: each returns the seconds until its next time
+
+    def _live(self, heartbeat: Heartbeat) -> float:
+        if not self._is_enlisted:
+            self._enlist()
+        elif self._slots.silence() > heartbeat.interval:
+            logger.warning("The dispatcher has been silent for %.1f s; no proof of life.", self._slots.silence())
+        elif not heartbeat.beat():
+            logger.error("Others declared this worker lost; it starts anew.")
+            channel.tell(self._control, LOST)
+            return float("inf")
+        return heartbeat.interval
+
+    def _enlist(self) -> None:
+        who = self._identity
+        self._store.enlist(
+            self._owner, name=who.name, pid=who.pid, queues=who.queues, concurrency=who.children, lease=conf.LEASE
+        )
+        self._is_enlisted = True
+
+    def _run_errands(self, rescue: Rescue) -> float:
+        while self._asked:
+            batch = self._asked[:100]
+            for answer in rescue.answer(batch):
+                if self._errands:
+                    channel.tell(self._errands, *answer)
+            del self._asked[: len(batch)]
+        return LONGEST_SLEEP
+
+    def _retire(self) -> float:
+        """Remove the rows of dead dispatchers, with their claims: these return as suspects."""
+        while self._to_retire:
+            self._store.retire(self._to_retire[0])
+            self._to_retire.pop(0)
+            self._store.poke()
+        return float(conf.LEASE)
+
+    def _release_orphans(self) -> float:
+        if released := self._store.retire_orphans():
+            logger.warning("%d messages held by workers that are gone are tried again.", released)
+            self._store.poke()
+        return float(conf.LEASE)
+
+    def _relay(self, relay: Relay) -> float:
+        if not self._is_enlisted:
+            return LONGEST_SLEEP
+        try:
+            return relay.step()
+        except LeaseLost:
+            return LONGEST_SLEEP  # the next proof of life finds out and answers it
+
+    # -- what is heard
+
+    def _hear_errands(self) -> None:
+        try:
+            while self._errands and (heard := channel.listen(self._errands)):
+                self._asked.append(Asked(heard[0]))
+        except EOFError:
+            self._close_errands()
+        self._running_errands.at = 0.0
+
+    def _close_errands(self) -> None:
+        if self._errands:
+            self._selector.unregister(self._errands)
+            self._errands.close()
+            self._errands = None
+
+    def _hear_supervisor(self) -> None:
+        try:
+            while heard := channel.listen(self._control):
+                (word, *rest), descriptors = heard
+                self._hear(word, rest, [socket.socket(fileno=descriptor) for descriptor in descriptors])
+        except EOFError:
+            self._is_stopping = True
+
+    def _hear(self, word: str, rest: list[Any], ends: list[socket.socket]) -> None:
+        if word == DISPATCHER:
+            self._close_errands()
+            self._errands = ends[0]
+            self._selector.register(self._errands, selectors.EVENT_READ, self._hear_errands)
+            self._serve(rest[0], is_new=rest[1])
+        elif word == EVENT:
+            signals.notify(getattr(signals, rest[0]), **rest[1])
+        elif word == STOP:
+            self._is_stopping = True

@@ -1,0 +1,303 @@
+"""The supervisor forks dispatcher, steward and children, watches them, and passes signals on. It does nothing else.
+
+It calls no user code, holds no connection and starts no thread, so it may fork at any time. What happens it tells the
+steward, which logs it and sends signals.
+"""
+
+import faulthandler
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import connections
+
+from celery import broker, log
+from celery.worker import channel, dispatcher, steward
+from celery.worker.child import Child, Seat
+from celery.worker.dispatcher import Dispatcher
+from celery.worker.process import Offspring, Wakeup, describe_exit
+from celery.worker.slots import Slots
+from celery.worker.steward import Identity, Steward
+
+#: Exit codes: all done; work was given back because the time to drain was over.
+CLEAN: Final = 0
+ABANDONED: Final = 3
+
+#: Seconds beyond the drain's deadline that the dispatcher, then the steward, get to give back what is left.
+GRACE: Final = 5.0
+#: A process that lives shorter than this is started again only after a pause.
+SHORT_LIFE: Final = 1.0
+LONGEST_PAUSE: Final = 10.0
+LONGEST_SLEEP: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a worker runs. `drain_timeout` in seconds."""
+
+    name: str
+    queues: tuple[str, ...]
+    children: int
+    drain_timeout: float
+
+
+class Supervisor:
+    """The process that the operator started."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._slots = Slots(options.children)
+        self._selector = selectors.DefaultSelector()
+        self._wakeup = Wakeup()
+        self._offspring: dict[int, Offspring] = {}
+        self._dispatcher: Offspring | None = None
+        self._steward: Offspring | None = None
+        self._owner = ""
+        self._to_start: dict[tuple[str, int], float] = {}
+        self._short_lives: dict[tuple[str, int], int] = {}
+        self._events: list[tuple[str, dict[str, Any]]] = []
+        self._deadline: float | None = None
+        self._abandoned = False
+        self.wants_restart = False
+
+    def run(self) -> int:
+        """Work until told to stop, and return the exit code."""
+        self._prepare()
+        self._start_steward()
+        self._start_crew()
+        while self._offspring:
+            for key, _ in self._selector.select(self._sleep()):
+                key.data()
+            self._start_what_is_due()
+            self._pass_events_on()
+            if self._deadline is not None:
+                self._enforce(time.monotonic() - self._deadline)
+        self._wakeup.close()
+        self._selector.close()
+        return ABANDONED if self._abandoned else CLEAN
+
+    def _prepare(self) -> None:
+        connections.close_all()
+        self._wakeup.install()
+        self._wakeup.watch(self._selector, self._obey_signals)
+        gc.collect()
+        gc.freeze()
+
+    def _sleep(self) -> float:
+        moments = [*self._to_start.values(), *([self._deadline] if self._deadline else [])]
+        wait = min(moments, default=float("inf")) - time.monotonic()
+        return min(max(wait, 0.01), LONGEST_SLEEP)
+
+    # -- starting
+
+    def _start_steward(self) -> None:
+        identity = Identity(
+            name=self._options.name, pid=os.getpid(), queues=self._options.queues, children=self._options.children
+        )
+        ours, theirs = channel.pair()
+        self._steward = Offspring("steward")
+        self._launch(self._steward, "steward", lambda: Steward(theirs, self._slots, identity).run(), ours, theirs)
+        if self._dispatcher:
+            self._introduce(is_new=False)
+
+    def _start_crew(self) -> None:
+        """Start a dispatcher and its children, in the name of a new owner."""
+        self._owner = uuid.uuid4().hex
+        self._slots.beat()
+        ours, theirs = channel.pair()
+        consumer = broker.current().consumer(self._owner, self._options.queues)
+        self._dispatcher = Offspring("dispatcher")
+        self._launch(
+            self._dispatcher,
+            "dispatcher",
+            lambda: Dispatcher(consumer, theirs, self._slots, self._options.children).run(),
+            ours,
+            theirs,
+        )
+        self._introduce(is_new=True)
+        for index in range(self._options.children):
+            self._start_child(index)
+
+    def _start_child(self, index: int) -> None:
+        dispatchers_end, childs_end = channel.pair()
+        self._slots.end(index)
+        seat = Seat(index=index, end=childs_end, slots=self._slots, owner=self._owner, worker=self._options.name)
+        child = Offspring("child", index)
+        self._launch(child, f"child-{index + 1}", lambda: Child(seat).run(), None, dispatchers_end)
+        self._tell_dispatcher(dispatcher.CHILD, index, child.pid, ends=(dispatchers_end, childs_end))
+        childs_end.close()
+
+    def _launch(self, made: Offspring, name: str, run: Any, ours: socket.socket | None, others: socket.socket) -> None:
+        """Fork `made`, and watch it. The new process closes what only the supervisor uses."""
+        private = [one.control for one in self._offspring.values() if one.control]
+        private += [self._selector, self._wakeup, *([ours] if ours else [])]
+        made.control = ours
+        made.start(name, run, private)
+        self._offspring[made.pid] = made
+        self._selector.register(made.pidfd, selectors.EVENT_READ, lambda: self._bury(made))
+        if ours:
+            self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(made))
+            others.close()
+
+    def _introduce(self, *, is_new: bool) -> None:
+        """Connect dispatcher and steward with each other."""
+        stewards_end, dispatchers_end = channel.pair()
+        if self._steward and self._steward.control:
+            words = (steward.DISPATCHER, self._owner, is_new)
+            self._tell(self._steward, *words, ends=(stewards_end,))
+        self._tell_dispatcher(dispatcher.STEWARD, ends=(dispatchers_end,))
+
+    def _tell_dispatcher(self, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
+        if self._dispatcher:
+            self._tell(self._dispatcher, *words, ends=ends)
+
+    @staticmethod
+    def _tell(one: Offspring, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
+        try:
+            if one.control:
+                channel.tell(one.control, *words, descriptors=[end.fileno() for end in ends], wait=False)
+        except OSError:  # it has just died, and will be reaped in a moment
+            pass
+        finally:
+            for end in ends[:1]:
+                end.close()
+
+    # -- what happens
+
+    def _hear(self, one: Offspring) -> None:
+        try:
+            while one.control and (heard := channel.listen(one.control)):
+                self._answer(heard[0][0])
+        except EOFError:
+            if one.control:
+                self._selector.unregister(one.control)
+                one.control.close()
+                one.control = None
+
+    def _answer(self, word: str) -> None:
+        if word == dispatcher.READY:
+            facts = {"name": self._options.name, "pid": os.getpid(), "queues": list(self._options.queues)}
+            self._note("worker_ready", **facts, concurrency=self._options.children)
+        elif word == steward.LOST and self._dispatcher:
+            self._dispatcher.send_signal(signal.SIGKILL)
+
+    def _bury(self, dead: Offspring) -> None:
+        """Answer the end of a process."""
+        self._selector.unregister(dead.pidfd)
+        if dead.control:
+            self._selector.unregister(dead.control)
+        del self._offspring[dead.pid]
+        cause = describe_exit(dead.reap())
+        if dead is self._steward:
+            self._steward = None
+        elif dead is self._dispatcher:
+            self._dispatcher = None
+        if self._deadline is None:
+            self._note("process_died", role=dead.role, pid=dead.pid, cause=cause)
+            self._replace(dead, cause)
+        else:
+            self._go_on_stopping(dead)
+
+    def _replace(self, dead: Offspring, cause: str) -> None:
+        if dead.role == "child" and self._dispatcher:
+            self._tell_dispatcher(dispatcher.DIED, dead.index, cause, self._slots.running(dead.index))
+            self._start_later(dead)
+        elif dead.role == "dispatcher":
+            self._kill("child")
+        elif dead.role == "steward":
+            self._start_later(dead)
+        if not self._dispatcher and not self._of_role("child"):
+            self._to_start = {key: at for key, at in self._to_start.items() if key[0] == "steward"}
+            self._start_later(Offspring("dispatcher"), life=time.monotonic() - dead.started_at)
+
+    def _start_later(self, dead: Offspring, life: float | None = None) -> None:
+        """Start a successor: at once, or after a growing pause when lives are short."""
+        key = (dead.role, dead.index)
+        lived = time.monotonic() - dead.started_at if life is None else life
+        short = self._short_lives.get(key, 0) + 1 if lived < SHORT_LIFE else 0
+        self._short_lives[key] = short
+        pause = min(0.1 * 2**short, LONGEST_PAUSE) if short > 1 else 0.0
+        self._to_start[key] = time.monotonic() + pause
+
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        for (role, index), at in list(self._to_start.items()):
+            if at > now or self._deadline is not None:
+                continue
+            del self._to_start[role, index]
+            if role == "steward":
+                self._start_steward()
+            elif role == "dispatcher":
+                self._start_crew()
+            elif self._dispatcher:
+                self._start_child(index)
+
+    def _note(self, event: str, **facts: Any) -> None:
+        self._events.append((event, facts))
+
+    def _pass_events_on(self) -> None:
+        while self._events and self._steward and self._steward.control:
+            self._tell(self._steward, steward.EVENT, *self._events.pop(0))
+
+    # -- signals, and the end
+
+    def _obey_signals(self) -> None:
+        for number in self._wakeup.received():
+            if number == signal.SIGUSR1:
+                faulthandler.dump_traceback(file=log.stream())
+                self._forward(number)
+            elif number == signal.SIGUSR2:
+                log.reopen()
+                self._forward(number)
+            else:
+                self._stop(number)
+
+    def _forward(self, number: int) -> None:
+        for one in self._offspring.values():
+            one.send_signal(number)
+
+    def _stop(self, number: int) -> None:
+        """Drain; at once when asked again, or by QUIT."""
+        self.wants_restart = number == signal.SIGHUP
+        if self._deadline is None and number != signal.SIGQUIT:
+            self._deadline = time.monotonic() + self._options.drain_timeout
+        else:
+            self._deadline = time.monotonic()
+        self._note("worker_stopping", name=self._options.name, timeout=max(self._deadline - time.monotonic(), 0.0))
+        self._tell_dispatcher(dispatcher.DRAIN)
+        if not self._dispatcher:
+            self._kill("child")
+        self._go_on_stopping(None)
+
+    def _go_on_stopping(self, dead: Offspring | None) -> None:
+        """Stop in the mirrored order of the start: children, dispatcher, and the proof of life last."""
+        if dead and dead.role == "child":
+            self._tell_dispatcher(dispatcher.DIED, dead.index, "stopped", self._slots.running(dead.index))
+        elif dead and dead.role == "dispatcher" and self._of_role("child"):
+            return
+        if self._steward and len(self._offspring) == 1:
+            self._pass_events_on()
+            self._tell(self._steward, steward.STOP)
+
+    def _enforce(self, overdue: float) -> None:
+        """Kill what has not stopped in time; what it held goes back."""
+        if overdue >= 0 and self._of_role("child"):
+            self._abandoned = self._abandoned or any(self._slots.running(child.index) for child in self._of_role("child"))
+            self._kill("child")
+        if overdue >= GRACE:
+            self._kill("dispatcher")
+        if overdue >= 2 * GRACE:
+            self._kill("steward")
+
+    def _of_role(self, role: str) -> list[Offspring]:
+        return [one for one in self._offspring.values() if one.role == role]
+
+    def _kill(self, role: str) -> None:
+        for one in self._of_role(role):
+            one.send_signal(signal.SIGKILL)

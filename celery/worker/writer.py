@@ -1,0 +1,183 @@
+"""The writer thread of a child: stores whatever has finished since its last write, in one transaction, then reports it.
+
+Groups form by themselves under load; an idle worker writes at once. The world may be down: then it waits and tries
+again, and nothing is reported meanwhile. One bad row never fails its group.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from django.db import DataError, IntegrityError, transaction
+
+from celery import backends, broker, conf, signals, states
+from celery.backends import exceptions as stored_exceptions
+from celery.broker import store
+from celery.exceptions import UnencodableResult
+from celery.worker import channel, job
+from celery.worker.chore import drop_connections
+from celery.worker.job import Consequences, Outcome
+
+logger = logging.getLogger("celery.worker")
+
+#: What concerns one row and not the world. InternalError is not here: a read-only server raises it.
+ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError)
+LARGEST_GROUP: Final = 500
+#: Outcomes that may wait to be stored before the child runs no further task.
+MOST_WAITING: Final = 4 * LARGEST_GROUP
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+
+
+class Writer(threading.Thread):
+    """Stores outcomes in the order in which they come."""
+
+    def __init__(self, end: socket.socket, *, owner: str, worker: str) -> None:
+        super().__init__(name="writer", daemon=True)
+        self._end = end
+        self._owner = owner
+        self._worker = worker
+        self._waiting: list[Outcome] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+
+    def put(self, outcome: Outcome) -> None:
+        """Hand over an outcome; waits only while very many are unwritten."""
+        with self._changed:
+            self._waiting.append(outcome)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._waiting) < MOST_WAITING)
+
+    def stop(self) -> None:
+        """Store what is left, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self.join()
+
+    def run(self) -> None:
+        """Write group after group."""
+        while group := self._next_group():
+            self._store(group)
+
+    def _next_group(self) -> list[Outcome]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            group, self._waiting = self._waiting[:LARGEST_GROUP], self._waiting[LARGEST_GROUP:]
+            self._changed.notify_all()
+            return group
+
+    def _store(self, group: Sequence[Outcome]) -> None:
+        """Write `group` however long it takes, then report it."""
+        try:
+            kept = self._until_the_world_is_up(group)
+        except ROW_ERRORS as error:
+            if len(group) > 1:
+                for outcome in group:
+                    self._store([outcome])
+                return
+            kept = self._until_the_world_is_up([_unstorable(group[0], error)])
+        self._report(kept)
+
+    def _until_the_world_is_up(self, group: Sequence[Outcome]) -> list[tuple[Outcome, int]]:
+        pause, failed_at = FIRST_PAUSE, 0.0
+        while True:
+            try:
+                answers = self._write(group)
+            except ROW_ERRORS:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, results wait until they can be stored
+                if not failed_at:
+                    failed_at = time.monotonic()
+                    logger.error("%d results cannot be stored; trying until they can: %s", len(group), error)
+                drop_connections()
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                if failed_at:
+                    logger.warning("Results can be stored again, after %.1f s.", time.monotonic() - failed_at)
+                return answers
+
+    def _write(self, group: Sequence[Outcome]) -> list[tuple[Outcome, int]]:
+        """Store results and messages and delete the rows of `group` in one commit; return what to report.
+
+        Where results live elsewhere they are stored first: the attempt rule guards what the commit cannot.
+        """
+        patience = conf.UNKNOWN_TASK_PATIENCE
+        planned = [(outcome, job.consequences(outcome, worker=self._worker, unknown_patience=patience)) for outcome in group]
+        backend = backends.default()
+        alias = broker.current().alias
+        needs_rows = any(_row(outcome) or plan.message for outcome, plan in planned)
+        shares_commit = backend.alias == alias
+        if needs_rows and shares_commit:
+            with transaction.atomic(using=alias):
+                planned = self._finish(alias, planned)
+                _store_results(backend, planned)
+                _store_messages(alias, planned)
+        else:
+            _store_results(backend, planned)
+            if needs_rows:
+                with transaction.atomic(using=alias):
+                    _store_messages(alias, self._finish(alias, planned))
+        return [(outcome, plan.answer) for outcome, plan in planned]
+
+    def _finish(self, alias: str, planned: Sequence[tuple[Outcome, Consequences]]) -> list[tuple[Outcome, Consequences]]:
+        """Delete the rows, and drop the outcomes whose row is not ours any more: others work on them now."""
+        rows = [row for outcome, plan in planned if plan.answer == job.SETTLE and (row := _row(outcome))]
+        ours = store.of(alias).finish(self._owner, rows)
+        if len(ours) == len(rows):
+            return list(planned)
+        logger.warning("%d results were discarded: other workers had taken over their messages.", len(rows) - len(ours))
+        lost = Consequences(None, None, job.SETTLE)
+        return [
+            (outcome, lost if plan.answer == job.SETTLE and _row(outcome) and _row(outcome) not in ours else plan)
+            for outcome, plan in planned
+        ]
+
+    def _report(self, kept: Sequence[tuple[Outcome, int]]) -> None:
+        answers = job.pack_answers([(outcome.job.number, answer) for outcome, answer in kept])
+        with contextlib.suppress(OSError):  # the dispatcher is gone; this child ends with it
+            channel.send(self._end, [answers], wait=True)
+        for outcome, answer in kept:
+            if answer == job.SETTLE:
+                _announce(outcome)
+
+
+def _row(outcome: Outcome) -> int:
+    return 0 if outcome.job.flags & job.SETTLED else outcome.job.delivery.row_id
+
+
+def _store_results(backend: Any, planned: Sequence[tuple[Outcome, Consequences]]) -> None:
+    results = [plan.result for _, plan in planned if plan.result]
+    if results:
+        backend.store(results)
+
+
+def _store_messages(alias: str, planned: Sequence[tuple[Outcome, Consequences]]) -> None:
+    messages = [plan.message for _, plan in planned if plan.message]
+    if messages:
+        store.of(alias).insert(messages)
+
+
+def _unstorable(outcome: Outcome, error: Exception) -> Outcome:
+    """Return the failure that stands for a result which the database refuses."""
+    text = f"the result of {outcome.name} cannot be stored: {stored_exceptions.clean(str(error))[:500]}"
+    failure = UnencodableResult(text)
+    return replace(outcome, kind=states.FAILURE, result=stored_exceptions.dump(failure), traceback="", error=text)
+
+
+def _announce(outcome: Outcome) -> None:
+    signals.notify(
+        signals.task_finished,
+        task_id=outcome.job.delivery.task_id,
+        name=outcome.name,
+        attempt=outcome.attempt,
+        state=outcome.kind,
+        runtime=outcome.runtime,
+        error=outcome.error,
+    )
