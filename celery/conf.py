@@ -73,7 +73,7 @@ SETTINGS: Final = (
         "CELERY_BROKER_URL",
         _classic_broker_url,
         str,
-        "Where messages wait: django:// (a queue in the database, or django://alias) or amqp://user:password@host/vhost.",
+        "Where messages wait: django:// (the database, or django://alias) or amqp://user:password@host/vhost.",
     ),
     _setting("BACKEND", "CELERY_BACKEND", "database", str, "Where results live: database, or a dotted path."),
     _setting("QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
@@ -111,13 +111,15 @@ SETTINGS: Final = (
         "The largest message that delay() sends, in bytes. RabbitMQ 4 refuses more than 16 MiB by default.",
         minimum=1024,
     ),
-    _setting("TASK_SERIALIZER", "CELERY_TASK_SERIALIZER", "json", str, "How arguments are written: a serializer of kombu."),
+    _setting(
+        "TASK_SERIALIZER", "CELERY_TASK_SERIALIZER", "json", str, "How arguments are written: a serializer of kombu."
+    ),
     _setting(
         "ACCEPT_CONTENT",
         "CELERY_ACCEPT_CONTENT",
         ("json",),
         (list, tuple, set),
-        "The serializers that a worker reads. Whoever can send pickle to a worker that accepts it can run any code there.",
+        "The serializers that a worker reads. Who can send pickle to a worker that accepts it runs any code there.",
     ),
     _setting(
         "CRASH_LIMIT",
@@ -147,9 +149,7 @@ SETTINGS: Final = (
     ),
     _setting("DAEMON_LOG_FILE", "CELERYD_LOG_FILE", "celeryd.log", str, "The log file of a daemon."),
     _setting("DAEMON_PID_FILE", "CELERYD_PID_FILE", "celeryd.pid", str, "The pid file of a daemon."),
-    _setting(
-        "DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=_LEVELS
-    ),
+    _setting("DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=_LEVELS),
     _setting(
         "LOG_FORMAT",
         "CELERYD_DAEMON_LOG_FORMAT",

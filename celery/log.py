@@ -16,7 +16,11 @@ task_logger = logging.getLogger("celery.task")
 _ROOT: Final = logging.getLogger("celery")
 
 
-def setup_logger(loglevel: str | int | None = None, logfile: str | None = None, format: str | None = None) -> logging.Logger:  # noqa: A002 - the classic name
+def setup_logger(
+    loglevel: str | int | None = None,
+    logfile: str | None = None,
+    format: str | None = None,  # noqa: A002 - the classic name
+) -> logging.Logger:
     """Set up the logger ``celery``: to `logfile`, or to standard error. Returns it."""
     level = loglevel or conf.DAEMON_LOG_LEVEL
     _ROOT.setLevel(level.upper() if isinstance(level, str) else level)
@@ -52,7 +56,7 @@ def connect() -> None:
     signals.worker_stopping.connect(_worker_stopping, dispatch_uid="celery.log")
 
 
-def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error: str, **facts: Any) -> None:
+def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error: str, **_: Any) -> None:
     if state == states.DONE:
         if task_logger.isEnabledFor(logging.INFO):
             extra = {"task_id": task_id, "task_name": name, "runtime": runtime}

@@ -7,7 +7,7 @@ from django.db import models
 from celery import states
 
 if TYPE_CHECKING:
-    from celery.models import TaskMeta
+    from celery.models import TaskMeta  # noqa: F401 - the row that is managed
 
 
 class TaskManager(models.Manager["TaskMeta"]):

@@ -82,7 +82,8 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
         raise _unsendable(call, serializer, error) from error
     if len(body) > conf.MESSAGE_MAX_BYTES:
         text = (
-            f"the call of {call.task} takes {len(body):,} bytes; CELERY_MESSAGE_MAX_BYTES allows {conf.MESSAGE_MAX_BYTES:,}. "
+            f"the call of {call.task} takes {len(body):,} bytes; CELERY_MESSAGE_MAX_BYTES allows"
+            f" {conf.MESSAGE_MAX_BYTES:,}. "
             "Store the data (a model, a file) and send its key, or raise the setting and the broker's own limit."
         )
         raise MessageTooLarge(text)
@@ -129,7 +130,8 @@ def _serialize(body: Any, serializer: str) -> tuple[str, str, bytes]:
 
 def to_json(value: Any) -> str:
     """Return `value` as the JSON text that messages and results use; TypeError or ValueError if it has none."""
-    return _encode(_carried(value))
+    text: str = _encode(_carried(value))
+    return text
 
 
 def from_json(text: str) -> Any:
@@ -179,7 +181,11 @@ def _unsendable(call: Call, serializer: str, error: Exception) -> UnsendableArgu
             text = (
                 f"{label} of {call.task}, of type {type(value).__name__}, cannot be sent as {serializer}: {reason}. "
                 "Send plain data (a primary key instead of a model instance)"
-                + (", or set CELERY_TASK_SERIALIZER and CELERY_ACCEPT_CONTENT to 'pickle'." if serializer == "json" else ".")
+                + (
+                    ", or set CELERY_TASK_SERIALIZER and CELERY_ACCEPT_CONTENT to 'pickle'."
+                    if serializer == "json"
+                    else "."
+                )
             )
             return UnsendableArgument(text)
     return UnsendableArgument(f"the call of {call.task} cannot be sent as {serializer}: {error}")

@@ -70,7 +70,9 @@ class Message(models.Model):
                 condition=Q(visible_at__isnull=True, owner__isnull=True, dead_at__isnull=True),
             ),
             models.Index(
-                fields=["visible_at"], name="celery_message_due", condition=Q(visible_at__isnull=False, owner__isnull=True)
+                fields=["visible_at"],
+                name="celery_message_due",
+                condition=Q(visible_at__isnull=False, owner__isnull=True),
             ),
             models.Index(fields=["owner"], name="celery_message_owner", condition=Q(owner__isnull=False)),
             models.Index(fields=["dead_at"], name="celery_message_dead", condition=Q(dead_at__isnull=False)),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from celery import discovery, exceptions
+from celery import discovery
 from celery.exceptions import AlreadyRegistered, InvalidTask, NotRegistered
 
 type_ = type
@@ -19,8 +19,8 @@ class TaskRegistry(dict[str, Any]):
     celery.exceptions.NotRegistered: no task named 'no such task'...
     """
 
-    AlreadyRegistered = exceptions.AlreadyRegistered
-    NotRegistered = exceptions.NotRegistered
+    AlreadyRegistered = AlreadyRegistered
+    NotRegistered = NotRegistered
 
     def register(self, task: Any, name: str | None = None, task_name: str | None = None) -> None:
         """Register a task class, a task instance or a plain function.
@@ -44,9 +44,9 @@ class TaskRegistry(dict[str, Any]):
 
     def unregister(self, name: Any) -> None:
         """Forget a task, given by itself or by name. Raises NotRegistered."""
-        known_as = name if isinstance(name, str) else getattr(name, "name", None)
+        known_as = name if isinstance(name, str) else str(getattr(name, "name", name))
         if known_as not in self:
-            raise self._not_registered(str(known_as))
+            raise _not_registered(known_as, self)
         del self[known_as]
 
     def autodiscover(self) -> list[Any]:
@@ -74,14 +74,15 @@ class TaskRegistry(dict[str, Any]):
         return self[name]
 
     def __missing__(self, name: str) -> Any:
-        raise self._not_registered(name)
+        raise _not_registered(name, self)
 
-    def _not_registered(self, name: str) -> NotRegistered:
-        module = name.partition(".")[0]
-        return NotRegistered(
-            f"no task named {name!r}; is {module!r} in INSTALLED_APPS, and does its tasks.py define it? "
-            f"Known: {_shortened(sorted(self))}"
-        )
+
+def _not_registered(name: str, known: Iterable[str]) -> NotRegistered:
+    module = name.partition(".")[0]
+    return NotRegistered(
+        f"no task named {name!r}; is {module!r} in INSTALLED_APPS, and does its tasks.py define it? "
+        f"Known: {_shortened(sorted(known))}"
+    )
 
 
 def _check_name(task: Any, name: str) -> None:
@@ -89,7 +90,9 @@ def _check_name(task: Any, name: str) -> None:
         text = f"{task!r} cannot be a task: it is not callable"
         raise InvalidTask(text)
     if not name or not isinstance(name, str):
-        text = f"{_origin(task)} has no task name: write tasks.register({_short_name(task)}, 'myapp.{_short_name(task)}')"
+        text = (
+            f"{_origin(task)} has no task name: write tasks.register({_short_name(task)}, 'myapp.{_short_name(task)}')"
+        )
         raise InvalidTask(text)
     if len(name) > 255 or "\0" in name:  # noqa: PLR2004 - the column
         text = f"a task name has at most 255 characters and no NUL: {name!r:.100}"

@@ -60,9 +60,14 @@ class BaseAsyncResult(Generic[R]):
         if self._ignored:
             return "its task says ignore_result, so nothing is stored. Remove that, or do not wait."
         if self._sent_in and self._sent_in.is_open():
-            return "it was sent inside a transaction that is still open here, so no worker has it. Wait after the commit."
+            return (
+                "it was sent inside a transaction that is still open here, so no worker has it. Wait after the commit."
+            )
         if running.get() and not inside_task:
-            return "this is itself a task; if all children wait, none is left to run it. Say get(inside_task=True) if that is safe."
+            return (
+                "this is itself a task; if all children wait, none is left to run it. "
+                "Say get(inside_task=True) if that is safe."
+            )
         return self.backend.refusal()
 
     @property

@@ -12,7 +12,7 @@ NAMES: Final = {"database": "celery.backends.database.Backend"}
 
 
 def get_backend_cls(name: str) -> type[BaseBackend]:
-    """Return the backend class called `name`: one of ours, a dotted path to a class, or to a module with ``Backend``."""
+    """Return the backend class called `name`: one of ours, or the dotted path of a class, or of its module."""
     path = NAMES.get(name, name)
     found: Any = import_string(path if path.rpartition(".")[2][:1].isupper() else f"{path}.Backend")
     return found  # type: ignore[no-any-return]

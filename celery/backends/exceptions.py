@@ -32,6 +32,8 @@ def dump(error: BaseException) -> str:
 def _args(error: BaseException) -> tuple[Any, ...]:
     """Return the arguments, or where they are not to be had, what the exception says of itself."""
     args: Any = getattr(error, "args", ())
+    if isinstance(error, OSError) and error.filename is not None and len(args) == 2:  # noqa: PLR2004 - as OSError does
+        return (*args, error.filename)
     return args if isinstance(args, tuple) else (_repr(error),)
 
 
@@ -84,36 +86,34 @@ def load(text: str) -> BaseException:
 
 def _rebuilt(module: str, name: str, args: tuple[Any, ...], notes: list[str]) -> BaseException:
     cls = _imported_class(module, name)
-    error = _made(cls, args) if cls else create_exception_cls(name, module)(module, name, args)
+    error = _made(cls, args) if cls else _stand_in(module, name, args)
     for note in notes:
         BaseException.add_note(error, note)
     return error
+
+
+def _stand_in(module: str, name: str, args: tuple[Any, ...]) -> UnpickleableExceptionWrapper:
+    return create_exception_cls(name, module)(module, name, args)
 
 
 def _imported_class(module: str, name: str) -> type[Exception] | None:
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = vars(found).get(part) if found is not None and hasattr(found, "__dict__") else None
-    return found if isinstance(found, type) and issubclass(found, Exception) else None
+    is_ours = isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, BaseExceptionGroup)
+    return found if is_ours else None
 
 
 def _made(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
+    """Make it by its nearest built-in base, whose own `__init__` fills in what only it knows (`errno`, `lineno`)."""
     base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    if base is cls:
-        return _built_in(cls, args)
-    error: Exception = base.__new__(cls, *args)
-    error.args = args
-    return error
-
-
-def _built_in(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
-    """Return an exception of Python itself, with its attributes if its arguments are the usual ones."""
     try:
-        return cls(*args)
-    except Exception:  # noqa: BLE001 - odd arguments
+        error: Exception = base.__new__(cls, *args)
+        base.__init__(error, *args)
+    except Exception:  # noqa: BLE001 - arguments that the built-in base does not take
         error = Exception.__new__(cls)
         error.args = args
-        return error
+    return error
 
 
 @lru_cache(maxsize=512)

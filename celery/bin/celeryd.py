@@ -84,7 +84,9 @@ def worker_options(options: dict[str, object]) -> Options:
     if level not in conf.BY_CONSTANT["DAEMON_LOG_LEVEL"].choices:
         text = f"{level} is no log level: choose one of {', '.join(conf.BY_CONSTANT['DAEMON_LOG_LEVEL'].choices)}"
         raise CommandError(text)
-    queues = tuple(dict.fromkeys(name.strip() for name in str(options.get("queues") or conf.QUEUE).split(",") if name.strip()))
+    queues = tuple(
+        dict.fromkeys(name.strip() for name in str(options.get("queues") or conf.QUEUE).split(",") if name.strip())
+    )
     if not queues:
         text = "-Q names no queue"
         raise CommandError(text)

@@ -1,7 +1,7 @@
 """Finds the broker of the settings by the scheme of its URL; a driver is imported at its first use."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -24,11 +24,12 @@ def current() -> "Broker":
 
 
 @lru_cache(maxsize=8)
-def by_url(url: str) -> Any:
+def by_url(url: str) -> "Broker":
     """Return the broker behind `url`."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         text = f"CELERY_BROKER_URL starts with {scheme!r}; it must start with one of {known}"
         raise ImproperlyConfigured(text)
-    return import_string(SCHEMES[scheme])(url)
+    found: Broker = import_string(SCHEMES[scheme])(url)
+    return found

@@ -8,7 +8,8 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from celery.broker import store
 from celery.broker.base import Broker, Consumer, Delivery
-from celery.broker.store.base import READY, TABLE, Hints
+from celery.broker.store.base import READY, Hints
+from celery.broker.store.workers import TABLE
 from celery.message import Message
 
 #: Seconds between polls: from the first after work ran out, doubling, to the floor under every hint.
@@ -27,7 +28,8 @@ class DatabaseBroker(Broker):
         """Return the alias in the URL, or the one that Django's routers choose."""
         alias = self.url.partition("://")[2].strip("/") or store.default_alias()
         if alias not in connections.settings:
-            text = f"CELERY_BROKER_URL = {self.url!r} names the database {alias!r}; DATABASES has: {', '.join(connections)}"
+            known = ", ".join(connections)
+            text = f"CELERY_BROKER_URL = {self.url!r} names the database {alias!r}; DATABASES has: {known}"
             raise ImproperlyConfigured(text)
         return alias
 

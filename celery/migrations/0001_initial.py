@@ -5,77 +5,107 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='TaskMeta',
+            name="TaskMeta",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('task_id', models.CharField(max_length=255, unique=True, verbose_name='task id')),
-                ('name', models.CharField(blank=True, default='', max_length=255, verbose_name='task name')),
-                ('status', models.CharField(choices=[('DONE', 'DONE'), ('FAILURE', 'FAILURE'), ('PENDING', 'PENDING'), ('RETRY', 'RETRY')], default='PENDING', max_length=50, verbose_name='state')),
-                ('attempt', models.IntegerField(default=1, verbose_name='attempt')),
-                ('result', models.TextField(blank=True, default='', verbose_name='result')),
-                ('traceback', models.TextField(blank=True, default='', verbose_name='traceback')),
-                ('worker', models.CharField(blank=True, default='', max_length=255, verbose_name='worker')),
-                ('runtime', models.FloatField(blank=True, null=True, verbose_name='runtime in seconds')),
-                ('date_done', models.DateTimeField(default=django.utils.timezone.now, verbose_name='done at')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("task_id", models.CharField(max_length=255, unique=True, verbose_name="task id")),
+                ("name", models.CharField(blank=True, default="", max_length=255, verbose_name="task name")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("DONE", "DONE"), ("FAILURE", "FAILURE"), ("PENDING", "PENDING"), ("RETRY", "RETRY")],
+                        default="PENDING",
+                        max_length=50,
+                        verbose_name="state",
+                    ),
+                ),
+                ("attempt", models.IntegerField(default=1, verbose_name="attempt")),
+                ("result", models.TextField(blank=True, default="", verbose_name="result")),
+                ("traceback", models.TextField(blank=True, default="", verbose_name="traceback")),
+                ("worker", models.CharField(blank=True, default="", max_length=255, verbose_name="worker")),
+                ("runtime", models.FloatField(blank=True, null=True, verbose_name="runtime in seconds")),
+                ("date_done", models.DateTimeField(default=django.utils.timezone.now, verbose_name="done at")),
             ],
             options={
-                'verbose_name': 'task result',
-                'verbose_name_plural': 'task results',
-                'db_table': 'celery_taskmeta',
+                "verbose_name": "task result",
+                "verbose_name_plural": "task results",
+                "db_table": "celery_taskmeta",
             },
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('owner', models.CharField(max_length=32, primary_key=True, serialize=False, verbose_name='owner')),
-                ('name', models.CharField(max_length=255, verbose_name='name')),
-                ('pid', models.IntegerField(verbose_name='pid')),
-                ('queues', models.CharField(max_length=1000, verbose_name='queues')),
-                ('concurrency', models.IntegerField(verbose_name='children')),
-                ('lease', models.FloatField(verbose_name='lease in seconds')),
-                ('counter', models.BigIntegerField(default=0, verbose_name='counter')),
-                ('idle', models.BooleanField(default=False, verbose_name='idle')),
-                ('started_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='started at')),
-                ('seen_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='seen at')),
+                ("owner", models.CharField(max_length=32, primary_key=True, serialize=False, verbose_name="owner")),
+                ("name", models.CharField(max_length=255, verbose_name="name")),
+                ("pid", models.IntegerField(verbose_name="pid")),
+                ("queues", models.CharField(max_length=1000, verbose_name="queues")),
+                ("concurrency", models.IntegerField(verbose_name="children")),
+                ("lease", models.FloatField(verbose_name="lease in seconds")),
+                ("counter", models.BigIntegerField(default=0, verbose_name="counter")),
+                ("idle", models.BooleanField(default=False, verbose_name="idle")),
+                ("started_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="started at")),
+                ("seen_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="seen at")),
             ],
             options={
-                'verbose_name': 'worker',
-                'db_table': 'celery_worker',
+                "verbose_name": "worker",
+                "db_table": "celery_worker",
             },
         ),
         migrations.CreateModel(
-            name='Message',
+            name="Message",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('task_id', models.CharField(max_length=255, verbose_name='task id')),
-                ('attempt', models.IntegerField(default=1, verbose_name='attempt')),
-                ('task', models.CharField(max_length=255, verbose_name='task name')),
-                ('queue', models.CharField(max_length=255, verbose_name='queue')),
-                ('rank', models.SmallIntegerField(default=0, help_text='the negated priority: the smallest goes first', verbose_name='rank')),
-                ('body', models.BinaryField(verbose_name='body')),
-                ('headers', models.TextField(blank=True, default='', verbose_name='headers')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created at')),
-                ('visible_at', models.DateTimeField(blank=True, null=True, verbose_name='not before')),
-                ('owner', models.CharField(blank=True, max_length=32, null=True, verbose_name='owner')),
-                ('suspect', models.BooleanField(default=False, verbose_name='handed over before')),
-                ('starts', models.SmallIntegerField(default=0, verbose_name='starts without an end')),
-                ('crashes', models.SmallIntegerField(default=0, verbose_name='crashes')),
-                ('dead_at', models.DateTimeField(blank=True, null=True, verbose_name='dead since')),
-                ('reason', models.TextField(blank=True, default='', verbose_name='reason')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("task_id", models.CharField(max_length=255, verbose_name="task id")),
+                ("attempt", models.IntegerField(default=1, verbose_name="attempt")),
+                ("task", models.CharField(max_length=255, verbose_name="task name")),
+                ("queue", models.CharField(max_length=255, verbose_name="queue")),
+                (
+                    "rank",
+                    models.SmallIntegerField(
+                        default=0, help_text="the negated priority: the smallest goes first", verbose_name="rank"
+                    ),
+                ),
+                ("body", models.BinaryField(verbose_name="body")),
+                ("headers", models.TextField(blank=True, default="", verbose_name="headers")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created at")),
+                ("visible_at", models.DateTimeField(blank=True, null=True, verbose_name="not before")),
+                ("owner", models.CharField(blank=True, max_length=32, null=True, verbose_name="owner")),
+                ("suspect", models.BooleanField(default=False, verbose_name="handed over before")),
+                ("starts", models.SmallIntegerField(default=0, verbose_name="starts without an end")),
+                ("crashes", models.SmallIntegerField(default=0, verbose_name="crashes")),
+                ("dead_at", models.DateTimeField(blank=True, null=True, verbose_name="dead since")),
+                ("reason", models.TextField(blank=True, default="", verbose_name="reason")),
             ],
             options={
-                'verbose_name': 'message',
-                'db_table': 'celery_message',
-                'indexes': [models.Index(condition=models.Q(('dead_at__isnull', True), ('owner__isnull', True), ('visible_at__isnull', True)), fields=['queue', 'rank', 'id'], name='celery_message_ready'), models.Index(condition=models.Q(('owner__isnull', True), ('visible_at__isnull', False)), fields=['visible_at'], name='celery_message_due'), models.Index(condition=models.Q(('owner__isnull', False)), fields=['owner'], name='celery_message_owner'), models.Index(condition=models.Q(('dead_at__isnull', False)), fields=['dead_at'], name='celery_message_dead')],
-                'constraints': [models.UniqueConstraint(fields=('task_id', 'attempt'), name='celery_message_attempt')],
+                "verbose_name": "message",
+                "db_table": "celery_message",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(
+                            ("dead_at__isnull", True), ("owner__isnull", True), ("visible_at__isnull", True)
+                        ),
+                        fields=["queue", "rank", "id"],
+                        name="celery_message_ready",
+                    ),
+                    models.Index(
+                        condition=models.Q(("owner__isnull", True), ("visible_at__isnull", False)),
+                        fields=["visible_at"],
+                        name="celery_message_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(("owner__isnull", False)), fields=["owner"], name="celery_message_owner"
+                    ),
+                    models.Index(
+                        condition=models.Q(("dead_at__isnull", False)), fields=["dead_at"], name="celery_message_dead"
+                    ),
+                ],
+                "constraints": [models.UniqueConstraint(fields=("task_id", "attempt"), name="celery_message_attempt")],
             },
         ),
     ]

@@ -5,7 +5,6 @@ It knows neither the broker nor the dispatcher: jobs come as plain data, and go 
 
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -80,14 +79,14 @@ def execute(work: Job) -> Outcome:
     try:
         content_type, encoding, headers = wire.unpack_headers(delivery.headers)
         call = wire.decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers)
-        return _run(work, call, headers, started)
+        return _run(work, call, started)
     except UndecodableMessage as error:
         return _ended(work, call, job.UNDECODABLE, started, error=error)
     except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a task are its failure too
         return _ended(work, call, states.FAILURE, started, error=error)
 
 
-def _run(work: Job, call: Call, headers: Mapping[str, Any], started: float) -> Outcome:
+def _run(work: Job, call: Call, started: float) -> Outcome:
     now = datetime.now(UTC)
     if call.expires and now >= call.expires:
         text = f"{call.task} was to start before {call.expires.isoformat()}"
@@ -101,7 +100,7 @@ def _run(work: Job, call: Call, headers: Mapping[str, Any], started: float) -> O
         return _ended(work, call, job.UNKNOWN, started, error=error)
     if not getattr(task, "acks_late", True) and not work.flags & job.SETTLED:
         return _ended(work, call, job.NOT_RUN, started)
-    value = _call(task, call, _attempt(work, call, headers))
+    value = _call(task, call, _attempt(work, call))
     outcome = _ended(work, call, states.DONE, started)
     outcome.ignore_result = getattr(task, "ignore_result", False)
     outcome.result = "null" if outcome.ignore_result else _encoded(call, value)
@@ -125,7 +124,7 @@ def _encoded(call: Call, value: Any) -> str:
         raise UnencodableResult(text) from error
 
 
-def _attempt(work: Job, call: Call | None, headers: Mapping[str, Any]) -> int:
+def _attempt(work: Job, call: Call | None) -> int:
     """Return the number of this attempt: the row's or the header's, else by the retries that the body counts."""
     return work.delivery.attempt or (call.retries + 1 if call else 1)
 
@@ -135,7 +134,7 @@ def _ended(work: Job, call: Call | None, kind: str, started: float, error: BaseE
         job=work,
         kind=kind,
         name=call.task if call else "",
-        attempt=_attempt(work, call, {}),
+        attempt=_attempt(work, call),
         runtime=time.monotonic() - started,
         ended_at=datetime.now(UTC),
         call=call,
@@ -177,10 +176,11 @@ _last_use: dict[str, float] = {}
 
 
 def tidy_connections() -> None:
-    """Roll back what the task left open, drop connections that broke, and have idle ones tried before their next use."""
+    """Roll back what the task left open, drop broken connections, have idle ones tried before their next use."""
     if settings.DEBUG:
         reset_queries()
     now = time.monotonic()
+    connection: Any
     for connection in connections.all(initialized_only=True):
         _tidy(connection)
         stale = now - _last_use.get(connection.alias, now) > STALE_AFTER

@@ -98,7 +98,9 @@ class Crew:
 
     def deal(self, jobs: Sequence[Held]) -> Sequence[Held]:
         """Hand jobs over, each to the child with the fewest in hand; return those that nobody can take now."""
-        ready = [member for member in self.members.values() if member.works_alone is False and len(member.held) < DEEPEST]
+        ready = [
+            member for member in self.members.values() if member.works_alone is False and len(member.held) < DEEPEST
+        ]
         for position, held in enumerate(jobs):
             if not self._hand_to_one(ready, held):
                 return jobs[position:]

@@ -4,7 +4,6 @@ One thread, one loop. What needs a database for a single job is the steward's er
 whoever deletes the row, a job with a tag by the broker's consumer here.
 """
 
-import logging
 import selectors
 import socket
 import time
@@ -16,16 +15,13 @@ from celery.broker.base import Consumer, Delivery
 from celery.worker import channel, errands, job
 from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands
+from celery.worker.intake import Intake
 from celery.worker.slots import Slots
 from celery.worker.window import Window
-
-logger = logging.getLogger("celery.worker")
 
 #: Seconds that a message may stay unacknowledged: RabbitMQ's consumer_timeout is 30 minutes by default.
 PARK_AFTER: Final = 600.0
 LONGEST_SLEEP: Final = 1.0
-FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 30.0
 
 #: Words from the supervisor.
 CHILD: Final = "child"
@@ -41,43 +37,40 @@ class Dispatcher:
     """The dispatcher process, after the fork. `control` is its end of the channel to the supervisor."""
 
     def __init__(self, consumer: Consumer, control: socket.socket, slots: Slots, children: int) -> None:
-        self._consumer = consumer
         self._control = control
         self._slots = slots
         self._window = Window(children)
         self._crew = Crew()
         self._errands = Errands()
         self._selector = selectors.DefaultSelector()
+        self._intake = Intake(consumer, self._selector, on_connect=self._say_ready, on_loss=self._forget_unstarted)
+        self._number = 0
+        #: All jobs in hand, by number; and how many of them have an id.
         self._held: dict[int, Held] = {}
         self._ids: dict[str, int] = {}
+        #: To be handed over: ordinary jobs, suspects (each alone), suspects whose id still runs here.
         self._pending: deque[Held] = deque()
         self._suspects: deque[Held] = deque()
         self._waiting: list[Held] = []
-        self._number = 0
-        self._is_connected = False
         self._has_been_ready = False
         self._is_draining = False
         self._is_done = False
-        self._has_more = False
-        self._is_readable = False
-        self._poll_at = 0.0
-        self._pause = FIRST_PAUSE
-        self._lost_at = 0.0
         self._park_at = time.monotonic() + PARK_AFTER
 
     def run(self) -> None:
         """Dispatch until drained, or until the supervisor is gone."""
         self._watch(self._control, self._hear_supervisor)
         while not self._is_done:
-            for key, _ in self._selector.select(self._sleep()):
+            wait = self._intake.sleep(free=self._free(), window=self._window.size)
+            for key, _ in self._selector.select(min(wait, LONGEST_SLEEP)):
                 key.data()
             self._slots.beat()
-            self._turn()
-        self._consumer.close()
+            self._turn(time.monotonic())
+        self._intake.close()
 
-    def _turn(self) -> None:
-        now = time.monotonic()
-        self._take(now)
+    def _turn(self, now: float) -> None:
+        window = 0 if self._is_draining else self._window.size
+        self._accept(self._intake.take(now, free=self._free(), window=window), now)
         self._hand_out()
         self._errands.flush()
         self._window.adapt(now)
@@ -86,67 +79,21 @@ class Dispatcher:
         if self._is_draining and not self._held:
             self._finish_draining()
 
-    def _sleep(self) -> float:
-        if self._has_more and self._free() >= self._window.size // 2:
-            return 0.0
-        return min(max(self._poll_at - time.monotonic(), 0.0), LONGEST_SLEEP)
-
-    def _watch(self, end: socket.socket | int, react: Callable[[], None]) -> None:
+    def _watch(self, end: socket.socket, react: Callable[[], None]) -> None:
         self._selector.register(end, selectors.EVENT_READ, react)
 
-    # -- taking
-
-    def _free(self) -> int:
-        return max(self._window.size - len(self._held), 0)
-
-    def _take(self, now: float) -> None:
-        is_due = self._is_readable or now >= self._poll_at
-        if not is_due and not (self._has_more and self._free() >= self._window.size // 2):
-            return
-        self._is_readable = False
-        try:
-            if not self._is_connected:
-                self._connect()
-            limit = 0 if self._is_draining else self._free()
-            found = self._consumer.take(limit)
-            self._consumer.set_window(0 if self._is_draining else self._window.size)
-        except self._consumer.errors as error:
-            self._lose(error)
-            return
-        self._has_more = 0 < limit <= len(found)
-        self._poll_at = now + self._consumer.next_poll()
-        self._accept(found, now)
-
-    def _connect(self) -> None:
-        self._consumer.connect()
-        self._is_connected = True
-        if self._consumer.fileno() >= 0:
-            self._watch(self._consumer.fileno(), self._note_readable)
-        if self._lost_at:
-            logger.warning("Connected to the broker again, after %.1f s.", time.monotonic() - self._lost_at)
-        self._lost_at, self._pause = 0.0, FIRST_PAUSE
+    def _say_ready(self) -> None:
         if not self._has_been_ready:
             self._has_been_ready = True
             channel.tell(self._control, READY)
 
-    def _note_readable(self) -> None:
-        self._is_readable = True
+    # -- taking
 
-    def _lose(self, error: Exception) -> None:
-        """Forget the connection, and what comes again with a new one. What runs goes on; its answer will not be acked."""
-        if not self._lost_at:
-            self._lost_at = time.monotonic()
-            logger.error("The broker is not reachable; trying until it is: %s", error)
-        if self._is_connected and self._consumer.fileno() >= 0:
-            self._selector.unregister(self._consumer.fileno())
-        self._is_connected = self._has_more = False
-        self._consumer.close()
-        self._poll_at = time.monotonic() + self._pause
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        if self._consumer.forgets:
-            self._forget_unstarted()
+    def _free(self) -> int:
+        return 0 if self._is_draining else max(self._window.size - len(self._held), 0)
 
     def _forget_unstarted(self) -> None:
+        """Forget what comes again with a new connection. What runs goes on; its answer will not be acknowledged."""
         unstarted = [*self._crew.take_back_all(), *self._pending, *self._waiting]
         self._pending.clear()
         self._waiting.clear()
@@ -212,7 +159,7 @@ class Dispatcher:
         if not member.held:
             member.works_alone = False
         self._window.note_settled(len(settled))
-        self._with_consumer(self._consumer.settle, [delivery for delivery in settled if delivery.tag is not None])
+        self._intake.settle(settled)
         self._settle_early(early)
 
     def _settle_early(self, early: list[Held]) -> None:
@@ -221,7 +168,7 @@ class Dispatcher:
             if held.delivery.row_id:
                 self._errands.ask(errands.FINISH, held)
         tagged = {held.delivery: held for held in early if held.delivery.tag is not None}
-        for delivery in self._with_consumer(self._consumer.settle_for_certain, list(tagged)) or ():
+        for delivery in self._intake.settle_for_certain(list(tagged)):
             self._run_settled(tagged.pop(delivery))
         for held in tagged.values():  # the connection was lost: it comes again, or was settled and is not run
             self._forget(held)
@@ -234,15 +181,6 @@ class Dispatcher:
             self._errands.ask(errands.ABANDONED, held, "the worker stopped before it ran")
         else:
             self._pending.append(held)
-
-    def _with_consumer(self, act: Callable[[list[Delivery]], Any], deliveries: list[Delivery]) -> Any:
-        if not deliveries or not self._is_connected:
-            return None
-        try:
-            return act(deliveries)
-        except self._consumer.errors as error:
-            self._lose(error)
-            return None
 
     def _forget(self, held: Held) -> None:
         del self._held[held.number]
@@ -289,8 +227,7 @@ class Dispatcher:
 
     def _replace_tag(self, held: Held, row_id: int) -> None:
         """Acknowledge to the broker what is durable in the database now."""
-        if held.delivery.tag is not None:
-            self._with_consumer(self._consumer.settle, [held.delivery])
+        self._intake.settle([held.delivery])
         held.delivery = held.delivery._replace(tag=None, row_id=row_id or held.delivery.row_id)
 
     def _park(self, now: float) -> None:
@@ -350,7 +287,6 @@ class Dispatcher:
 
     def _drain(self) -> None:
         self._is_draining = True
-        self._poll_at = 0.0
         self._pending.extend(self._crew.take_back_all())
         self._give_back_pending()
 
@@ -368,7 +304,7 @@ class Dispatcher:
         elif held.delivery.row_id:
             self._errands.ask(errands.RELEASE, held)
         else:
-            self._with_consumer(self._consumer.give_back, [held.delivery])
+            self._intake.give_back([held.delivery])
             self._forget(held)
 
     def _finish_draining(self) -> None:

@@ -28,7 +28,7 @@ SETTLED: Final = 1
 SETTLE: Final = 1
 UNRUN: Final = 2
 
-_HEAD: Final = Struct("!QQihhhBBHHI")
+_HEAD: Final = Struct("!QQihhhB?HHI")
 _ANSWER: Final = Struct("!QB")
 
 
@@ -76,8 +76,8 @@ def unpack(data: bytes) -> Job:
         data[body_at:],
         row_id,
         None,
-        False,
-        bool(relayed),
+        False,  # noqa: FBT003 - what is handed to a child is not a suspect any more
+        relayed,
         starts,
         crashes,
     )
@@ -96,7 +96,7 @@ def pack_answers(answers: Sequence[tuple[int, int]]) -> bytes:
 
 def unpack_answers(data: bytes) -> list[tuple[int, int]]:
     """Return the pairs that `pack_answers` packed."""
-    return list(_ANSWER.iter_unpack(data))  # type: ignore[arg-type]
+    return list(_ANSWER.iter_unpack(data))
 
 
 # -- what running came to, and what follows

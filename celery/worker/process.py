@@ -97,8 +97,8 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
+        self._read.settimeout(0)
+        self._write.settimeout(0)
 
     def install(self) -> None:
         """Catch the worker's signals from now on."""

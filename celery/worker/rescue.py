@@ -91,13 +91,19 @@ class Rescue:
     def _count_crash(self, one: Asked) -> Answer:
         """Count a witnessed death against the job that ran, and give it another try, or bury it."""
         delivery = one.delivery
-        if (delivery.task_id, _attempt(delivery)) in backends.default().closed([(delivery.task_id, _attempt(delivery))]):
+        if (delivery.task_id, _attempt(delivery)) in backends.default().closed(
+            [(delivery.task_id, _attempt(delivery))]
+        ):
             return self._settle(one)
         crashes = delivery.crashes + 1
         if crashes >= conf.CRASH_LIMIT:
             times = "once" if crashes == 1 else f"{crashes} times"
-            return self._bury(one, f"its process died {times} running it; last: {one.detail} on {platform.node()}", crashes)
-        logger.warning("Task %s[%s] lost its process (%s); trying it again.", _name(delivery), delivery.task_id, one.detail)
+            return self._bury(
+                one, f"its process died {times} running it; last: {one.detail} on {platform.node()}", crashes
+            )
+        logger.warning(
+            "Task %s[%s] lost its process (%s); trying it again.", _name(delivery), delivery.task_id, one.detail
+        )
         if delivery.row_id:
             self._store.count_crash(self._owner, delivery.row_id, marked=one.marked)
         else:
@@ -148,7 +154,9 @@ class Rescue:
 
     def _release(self, asked: Sequence[Asked]) -> list[Answer]:
         for marked in (True, False):
-            self._store.release(self._owner, [one.delivery.row_id for one in asked if one.marked is marked], marked=marked)
+            self._store.release(
+                self._owner, [one.delivery.row_id for one in asked if one.marked is marked], marked=marked
+            )
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]

@@ -135,7 +135,7 @@ class Supervisor:
 
     def _launch(self, made: Offspring, name: str, run: Any, ours: socket.socket | None, others: socket.socket) -> None:
         """Fork `made`, and watch it. The new process closes what only the supervisor uses."""
-        private = [one.control for one in self._offspring.values() if one.control]
+        private: list[Any] = [one.control for one in self._offspring.values() if one.control]
         private += [self._selector, self._wakeup, *([ours] if ours else [])]
         made.control = ours
         made.start(name, run, private)
@@ -288,7 +288,9 @@ class Supervisor:
     def _enforce(self, overdue: float) -> None:
         """Kill what has not stopped in time; what it held goes back."""
         if overdue >= 0 and self._of_role("child"):
-            self._abandoned = self._abandoned or any(self._slots.running(child.index) for child in self._of_role("child"))
+            self._abandoned = self._abandoned or any(
+                self._slots.running(child.index) for child in self._of_role("child")
+            )
             self._kill("child")
         if overdue >= GRACE:
             self._kill("dispatcher")

@@ -94,7 +94,7 @@ class Writer(threading.Thread):
             except Exception as error:  # noqa: BLE001 - whatever it is, results wait until they can be stored
                 if not failed_at:
                     failed_at = time.monotonic()
-                    logger.error("%d results cannot be stored; trying until they can: %s", len(group), error)
+                    logger.error("%d results cannot be stored; trying until they can: %s", len(group), error)  # noqa: TRY400
                 drop_connections()
                 time.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -109,7 +109,9 @@ class Writer(threading.Thread):
         Where results live elsewhere they are stored first: the attempt rule guards what the commit cannot.
         """
         patience = conf.UNKNOWN_TASK_PATIENCE
-        planned = [(outcome, job.consequences(outcome, worker=self._worker, unknown_patience=patience)) for outcome in group]
+        planned = [
+            (outcome, job.consequences(outcome, worker=self._worker, unknown_patience=patience)) for outcome in group
+        ]
         backend = backends.default()
         alias = broker.current().alias
         needs_rows = any(_row(outcome) or plan.message for outcome, plan in planned)
@@ -126,7 +128,9 @@ class Writer(threading.Thread):
                     _store_messages(alias, self._finish(alias, planned))
         return [(outcome, plan.answer) for outcome, plan in planned]
 
-    def _finish(self, alias: str, planned: Sequence[tuple[Outcome, Consequences]]) -> list[tuple[Outcome, Consequences]]:
+    def _finish(
+        self, alias: str, planned: Sequence[tuple[Outcome, Consequences]]
+    ) -> list[tuple[Outcome, Consequences]]:
         """Delete the rows, and drop the outcomes whose row is not ours any more: others work on them now."""
         rows = [row for outcome, plan in planned if plan.answer == job.SETTLE and (row := _row(outcome))]
         ours = store.of(alias).finish(self._owner, rows)

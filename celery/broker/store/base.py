@@ -3,33 +3,29 @@
 Fencing: whatever changes a row that a worker holds says ``AND owner = me``; the rows that answered are the truth.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from django.conf import settings
-from django.db import connections, transaction
-from django.db.utils import OperationalError, ProgrammingError
-from django.utils import timezone
+from django.db import transaction
 
 from celery import message as wire
 from celery.broker.base import Delivery
-from celery.exceptions import LeaseLost, SchemaMissing
+from celery.broker.store.statements import now
+from celery.broker.store.workers import TABLE, WorkerRows
+from celery.exceptions import LeaseLost
 from celery.message import Message
 
 #: Rows in one INSERT; keeps statements below every database's limit on parameters.
 PAGE: Final = 500
 
-TABLE: Final = "celery_message"
 INSERT: Final = (
     f"INSERT INTO {TABLE} (task_id, attempt, task, queue, rank, body, headers, created_at, visible_at, owner, suspect,"
     " starts, crashes, dead_at, reason) VALUES "
 )
 ROW: Final = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
-MISSING: Final = re.compile(r"no such (table|column)|relation \"celery_\w+\" does not exist|column .* does not exist")
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 
 
@@ -48,20 +44,16 @@ class Hints:
         """Stop listening."""
 
 
-class Store:
+class Store(WorkerRows):
     """The table of messages in one database."""
 
     #: Appended to a SELECT that must not wait for rows that others hold.
     skip_locked = ""
-    #: Appended to the SELECT that keeps the own worker row from vanishing during a transaction.
-    share_lock = ""
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-
     # -- producing
 
-    def insert(self, messages: Iterable[Message], *, owner: str | None = None, hold: datetime | None = None) -> list[int]:
+    def insert(
+        self, messages: Iterable[Message], *, owner: str | None = None, hold: datetime | None = None
+    ) -> list[int]:
         """Keep `messages` and return the ids of their rows; one whose id and attempt have a row already is left out.
 
         `hold` makes rows without a moment of their own invisible until then. Raises SchemaMissing.
@@ -70,7 +62,8 @@ class Store:
         pending = iter(messages)
         while page := list(islice(pending, PAGE)):
             parameters = [value for message in page for value in self._row(message, owner, hold)]
-            statement = f"{INSERT}{', '.join([ROW] * len(page))} ON CONFLICT (task_id, attempt) DO NOTHING RETURNING id"
+            places = ", ".join([ROW] * len(page))
+            statement = f"{INSERT}{places} ON CONFLICT (task_id, attempt) DO NOTHING RETURNING id"
             ids += self._insert_page(statement, parameters)
         return ids
 
@@ -112,7 +105,7 @@ class Store:
         Takes nothing for an owner without a row in ``celery_worker``: a lost worker cannot come back by claiming.
         """
         with transaction.atomic(using=self.alias):
-            if not self._has_lease(owner):
+            if not self.has_lease(owner):
                 return []
             rows = self.rows(
                 f"UPDATE {TABLE} SET owner = %s WHERE id IN (SELECT id FROM {TABLE} WHERE queue = %s AND {READY}"
@@ -140,14 +133,19 @@ class Store:
 
     def bury(self, owner: str, row_id: int, *, crashes: int, reason: str) -> bool:
         """Keep a message as dead, with the reason. False if it was not ours."""
-        statement = f"UPDATE {TABLE} SET owner = NULL, dead_at = %s, reason = %s, crashes = %s WHERE id = %s AND owner = %s"
+        statement = (
+            f"UPDATE {TABLE} SET owner = NULL, dead_at = %s, reason = %s, crashes = %s WHERE id = %s AND owner = %s"
+        )
         return self.run(statement, [self.moment(now()), reason, crashes, row_id, owner]) > 0
 
     def _own(self, change: str, owner: str, ids: Sequence[int]) -> set[int]:
         if not ids:
             return set()
         among, values = self.among(ids)
-        return {row_id for (row_id,) in self.rows(f"{change} WHERE id {among} AND owner = %s RETURNING id", [*values, owner])}
+        return {
+            row_id
+            for (row_id,) in self.rows(f"{change} WHERE id {among} AND owner = %s RETURNING id", [*values, owner])
+        }
 
     # -- the steward's chores
 
@@ -166,12 +164,12 @@ class Store:
         """
         moment = self.moment(now)
         with transaction.atomic(using=self.alias):
-            if not self._has_lease(owner):
+            if not self.has_lease(owner):
                 text = f"the worker {owner} has no row any more"
                 raise LeaseLost(text)
             rows = self.rows(
-                f"UPDATE {TABLE} SET owner = %s, visible_at = %s WHERE id IN (SELECT id FROM {TABLE} WHERE owner IS NULL"
-                f" AND dead_at IS NULL AND (visible_at IS NULL OR visible_at <= %s) LIMIT %s{self.skip_locked})"
+                f"UPDATE {TABLE} SET owner = %s, visible_at = %s"
+                f" WHERE id IN (SELECT id FROM {TABLE} WHERE owner IS NULL AND dead_at IS NULL AND (visible_at IS NULL OR visible_at <= %s) LIMIT %s{self.skip_locked})"
                 f" RETURNING task, {TAKEN}",
                 [owner, moment, moment, limit],
             )
@@ -204,103 +202,22 @@ class Store:
         ((value,),) = self.rows(statement, [])
         return self.read_moment(value)
 
-    # -- workers: proof of life
-
-    def enlist(self, owner: str, *, name: str, pid: int, queues: Sequence[str], concurrency: int, lease: float) -> None:
-        """Write the row that lets `owner` hold messages. `lease` in seconds."""
-        moment = self.moment(now())
-        self.run(
-            "INSERT INTO celery_worker (owner, name, pid, queues, concurrency, lease, counter, idle, started_at, seen_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, 0, FALSE, %s, %s)",
-            [owner, name, pid, ",".join(queues), concurrency, lease, moment, moment],
-        )
-
-    def renew(self, owner: str) -> bool:
-        """Give proof of life. False: the row is gone, others have taken over what `owner` held."""
-        statement = "UPDATE celery_worker SET counter = counter + 1, seen_at = %s WHERE owner = %s"
-        return self.run(statement, [self.moment(now()), owner]) > 0
-
-    def set_idle(self, owner: str, *, idle: bool) -> None:
-        """Ask producers to poke, or not to."""
-        self.run("UPDATE celery_worker SET idle = %s WHERE owner = %s", [idle, owner])
-
-    def census(self) -> list[tuple[str, str, int, float]]:
-        """Return owner, name, counter and lease of every worker."""
-        return self.rows("SELECT owner, name, counter, lease FROM celery_worker", [])  # type: ignore[return-value]
-
-    def retire(self, owner: str, *, counter: int | None = None) -> int:
-        """Remove a worker and give back what it holds, in one transaction; the messages return as suspects.
-
-        With `counter`: only if its proof of life still stands there; -1 if it moved, else the number of messages.
-        """
-        guard, values = ("", []) if counter is None else (" AND counter = %s", [counter])
-        with transaction.atomic(using=self.alias):
-            removed = self.run(f"DELETE FROM celery_worker WHERE owner = %s{guard}", [owner, *values])
-            if not removed and counter is not None:
-                return -1
-            return self._give_back_all("owner = %s", [owner])
-
-    def retire_orphans(self) -> int:
-        """Give back what is held in the name of workers that have no row."""
-        return self._give_back_all("owner IS NOT NULL AND owner NOT IN (SELECT owner FROM celery_worker)", [])
-
-    def _give_back_all(self, condition: str, values: list[Any]) -> int:
-        change = f"UPDATE {TABLE} SET owner = NULL, suspect = (suspect OR visible_at IS NULL) WHERE "
-        return self.run(change + condition, values)
-
-    def _has_lease(self, owner: str) -> bool:
-        return bool(self.rows(f"SELECT 1 FROM celery_worker WHERE owner = %s{self.share_lock}", [owner]))
-
-    # -- statements
-
-    def rows(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Execute and return all rows. Raises SchemaMissing, and what the database raises."""
-        with connections[self.alias].cursor() as cursor:
-            self._execute(cursor, statement, parameters)
-            return cursor.fetchall()
-
-    def run(self, statement: str, parameters: Sequence[Any]) -> int:
-        """Execute and return the number of rows changed. Raises as `rows` does."""
-        with connections[self.alias].cursor() as cursor:
-            self._execute(cursor, statement, parameters)
-            return int(cursor.rowcount)
-
-    def _execute(self, cursor: Any, statement: str, parameters: Sequence[Any]) -> None:
-        try:
-            cursor.execute(statement, parameters)
-        except (ProgrammingError, OperationalError) as error:
-            if not MISSING.search(str(error)):
-                raise
-            text = f"the tables of celery are missing or too old in DATABASES[{self.alias!r}]: run `manage.py migrate`"
-            raise SchemaMissing(text) from error
-
-    def among(self, ids: Sequence[int]) -> tuple[str, list[Any]]:
-        """Return the condition "one of these" and its parameters."""
-        return f"IN ({', '.join(['%s'] * len(ids))})", list(ids)
-
-    def moment(self, value: datetime | None) -> Any:
-        """Return an aware moment as this database takes it in raw statements."""
-        if value is not None and not settings.USE_TZ:
-            value = timezone.make_naive(value, timezone.get_default_timezone())
-        return connections[self.alias].ops.adapt_datetimefield_value(value)
-
-    def read_moment(self, value: Any) -> datetime | None:
-        """Return what a raw statement answered as an aware moment."""
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        if moment is None or timezone.is_aware(moment):
-            return moment  # type: ignore[no-any-return]
-        return timezone.make_aware(moment, connections[self.alias].timezone)
-
-
-def now() -> datetime:
-    """Return the present moment, aware, whatever USE_TZ says."""
-    return datetime.now(UTC)
-
 
 def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
     """Return claimed rows as deliveries, in the order of the queue (an UPDATE answers in any order)."""
     found = [
-        Delivery(task_id, attempt, queue, rank, headers, bytes(body), row_id, None, bool(suspect), False, starts, crashes)
+        Delivery(
+            task_id,
+            attempt,
+            queue,
+            rank,
+            headers,
+            bytes(body),
+            row_id,
+            suspect=bool(suspect),
+            starts=starts,
+            crashes=crashes,
+        )
         for task_id, attempt, queue, rank, headers, body, row_id, suspect, starts, crashes in rows
     ]
     return sorted(found, key=lambda delivery: (delivery.rank, delivery.row_id))

@@ -6,7 +6,8 @@ from typing import Any, Final
 from django.db import connections, transaction
 
 from celery.broker.base import Delivery
-from celery.broker.store.base import READY, TABLE, TAKEN, Hints, Store, deliveries
+from celery.broker.store.base import READY, TAKEN, Hints, Store, deliveries
+from celery.broker.store.workers import TABLE
 
 CHANNEL: Final = "celery"
 POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"
@@ -69,6 +70,6 @@ class PostgresqlStore(Store):
         """Listen for NOTIFY."""
         return NotifyHints(self.alias)
 
-    def among(self, ids: Sequence[int]) -> tuple[str, list[Any]]:
+    def among(self, ids: Sequence[Any]) -> tuple[str, list[Any]]:
         """Return the condition "one of these": one array, so that the statement's text never changes."""
         return "= ANY (%s)", [list(ids)]

@@ -1,0 +1,364 @@
+"""The broker on RabbitMQ: ``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS.
+
+Here are the broker and the worker's side; `amqp_publisher` publishes, `amqp_transport` has the connections and
+`amqp_frames` what is read and written on them.
+"""
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any, Final
+from uuid import uuid4
+
+from amqp import spec
+from amqp.exceptions import AMQPError
+from django.db import connections, transaction
+
+from celery import conf
+from celery import message as wire
+from celery.broker import store
+from celery.broker.amqp_frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
+from celery.broker.amqp_publisher import Publisher, declare, explained, user_timeout
+from celery.broker.amqp_transport import Connection, connect
+from celery.broker.base import OUTBOX_GRACE, Broker, Consumer, Delivery
+from celery.exceptions import CeleryError, UnroutableMessage
+from celery.message import Message
+
+logger = logging.getLogger("celery.broker")
+
+#: Outbox rows that are published, and deleted, together.
+FORWARDED: Final = 1000
+#: Seconds that connecting may take, and the round trip that makes an acknowledgement certain.
+CONNECT_TIMEOUT: Final = 5.0
+ROUND_TRIP_TIMEOUT: Final = 5.0
+#: Seconds between heartbeats; after two that are missed the connection counts as lost, on either side.
+HEARTBEAT: Final = 10.0
+TICK: Final = 1.0
+SURPLUS_POLL: Final = 0.01
+#: Seconds for which the dispatcher may hang in a write to a server that does not read.
+WRITE_TIMEOUT: Final = 1.0
+#: The most messages that RabbitMQ may hand us unsettled.
+LARGEST_WINDOW: Final = 1024
+MAX_INTEGER: Final = 2**31 - 1
+MAX_COUNT: Final = 2**15 - 1
+MAX_ID: Final = 255
+#: The type of a message that names none: nobody decodes it, and the failure says so.
+UNTYPED: Final = "application/data"
+
+_OWN_HEADERS: Final = frozenset(
+    {wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, "content-type", "content-encoding"}
+)
+
+
+class AmqpBroker(Broker):
+    """Messages wait on RabbitMQ. Connections are unpooled: one a process and thread, for publishing."""
+
+    relays = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._local = threading.local()
+
+    @property
+    def _publisher(self) -> Publisher:
+        found: Publisher | None = getattr(self._local, "publisher", None)
+        if found is None:
+            found = self._local.publisher = Publisher(self.url)
+        return found
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Publish, and wait until RabbitMQ has confirmed every message."""
+        self._publisher.publish(messages)
+
+    def depth(self, queue: str) -> int:
+        """Return the number of ready messages; 0 for a queue that does not exist."""
+        return self._publisher.depth(queue)
+
+    def consumer(self, owner: str, queues: Sequence[str]) -> "AmqpConsumer":
+        """Return a consumer with a connection of its own."""
+        return AmqpConsumer(self.url, owner, queues)
+
+    # -- the outbox
+
+    def _keep_until_commit(self, messages: Sequence[Message]) -> None:
+        keeper = store.of(self.alias)
+        hold = datetime.now(UTC) + timedelta(seconds=OUTBOX_GRACE)
+        keeper.insert([message for message in messages if message.visible_at])
+        ids = keeper.insert([message for message in messages if not message.visible_at], hold=hold)
+        if ids:
+            outbox = self._outbox()
+            outbox.ids += ids
+            transaction.on_commit(partial(self._forward_all, outbox), using=self.alias, robust=True)
+
+    def _outbox(self) -> "_Outbox":
+        """Return what gathers the ids of the open transaction.
+
+        Only its hooks hold it: when Django drops them with a transaction that was rolled back, it is gone too.
+        """
+        known: weakref.ref[_Outbox] | None = getattr(self._local, "outbox", None)
+        found = known() if known else None
+        if found is None or found.is_forwarded or found.connection is not connections[self.alias]:
+            found = _Outbox(connections[self.alias])
+            self._local.outbox = weakref.ref(found)
+        return found
+
+    def _forward_all(self, outbox: "_Outbox") -> None:
+        """Forward all that the transaction has sent. Each send has a hook, in case of savepoints; one works."""
+        if not outbox.is_forwarded:
+            outbox.is_forwarded = True
+            self.forward(outbox.ids)
+
+    def forward(self, ids: Sequence[int]) -> None:
+        """Publish outbox rows after their commit; those of a savepoint that was rolled back are not there any more."""
+        try:
+            for at in range(0, len(ids), FORWARDED):
+                self._forward_page(ids[at : at + FORWARDED])
+        except Exception as error:  # noqa: BLE001 - the user's transaction is committed, and the rows are safe
+            logger.warning(
+                "Tasks of a committed transaction wait in the database (%d at most); a worker sends them in %d s: %s",
+                len(ids),
+                OUTBOX_GRACE,
+                error,
+            )
+
+    def _forward_page(self, ids: Sequence[int]) -> None:
+        keeper = store.of(self.alias)
+        with transaction.atomic(using=self.alias):
+            rows = keeper.lock_rows(ids)
+            if rows:
+                self.publish([_first_copy(message) for _, message in rows])
+                keeper.delete_rows([row_id for row_id, _ in rows])
+
+
+class _Outbox:
+    """The ids of the rows that one transaction sends."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.ids: list[int] = []
+        self.is_forwarded = False
+
+
+def _first_copy(message: Message) -> Message:
+    """Return a row's message without the mark of a second copy: the look-up that it asks for would find nothing."""
+    return replace(message, headers={name: value for name, value in message.headers.items() if name != wire.RELAYED})
+
+
+class AmqpConsumer(Consumer):
+    """The worker's side: one connection, one channel, a subscription for each queue. Only `connect` waits for long."""
+
+    errors = (AMQPError, OSError, UnroutableMessage)
+    forgets = True
+
+    def __init__(self, url: str, owner: str, queues: Sequence[str]) -> None:
+        self._url = url
+        self._owner = owner
+        self._queues = list(queues)
+        self._window = max(1, 2 * int(conf.DAEMON_CONCURRENCY))
+        self._connection: Connection | None = None
+        self._fileno = -1
+        self._epoch = 0
+        self._subscription = 0
+
+    def connect(self) -> None:
+        """Connect, declare the queues and subscribe to them. Raises one of `errors`."""
+        self.close()
+        try:
+            self._open()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, CeleryError) or not isinstance(error, OSError | AMQPError):
+                raise
+            raise explained(error, self._url) from error
+
+    def _open(self) -> None:
+        self._inbox = Inbox()
+        self._ledger = Ledger()
+        self._epoch = next(_epochs)
+        self._qos_sent = 0
+        self._connection = connect(
+            self._url,
+            patience=CONNECT_TIMEOUT,
+            write_timeout=WRITE_TIMEOUT,
+            heartbeat=HEARTBEAT,
+            socket_settings=user_timeout(2 * HEARTBEAT),
+            frame_handler=self._inbox.bind,
+        )
+        self._connection.deadline = time.monotonic() + CONNECT_TIMEOUT
+        self._channel = self._connection.channel()
+        for queue in self._queues:
+            declare(self._channel, queue)
+        self._next_tick = 0.0
+        self._fileno = int(self._connection.sock.fileno())
+        if self._window:
+            self._subscribe()
+
+    def _subscribe(self) -> None:
+        """Begin to consume with the present window. Nothing here waits for an answer."""
+        self._subscription += 1
+        self._send_qos()
+        for number, queue in enumerate(self._queues):
+            self._channel.basic_consume(queue, self._consumer_tag(number), nowait=True)
+
+    def _consumer_tag(self, number: int) -> str:
+        return f"{self._owner}.{self._subscription}.{number}"
+
+    def _send_qos(self) -> None:
+        self._qos_sent += 1
+        self._channel.send_method(spec.Basic.Qos, "lBb", (0, self._prefetch(), False))
+
+    def _prefetch(self) -> int:
+        """Return the limit for each queue: RabbitMQ counts every subscription on its own."""
+        return max(1, self._window // len(self._queues))
+
+    def set_window(self, count: int) -> None:
+        """Ask for at most about `count` unsettled messages; below a factor of two nothing changes. 0: for no more.
+
+        A new limit does not reach a subscription that exists; what the old one has delivered is kept.
+        """
+        wanted = min(max(count, 0), LARGEST_WINDOW)
+        if wanted == self._window or self._window / 2 < wanted < 2 * self._window:
+            return
+        before, self._window = self._window, wanted
+        if self._connection is not None:
+            if before:
+                self._unsubscribe()
+            if wanted:
+                self._subscribe()
+
+    def _unsubscribe(self) -> None:
+        for number in range(len(self._queues)):
+            self._channel.basic_cancel(self._consumer_tag(number), nowait=True)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor: the same until `close`, even if the connection was lost."""
+        return self._fileno
+
+    def take(self, limit: int) -> list[Delivery]:
+        """Read what has arrived and return up to `limit` messages. Also gives and watches for signs of life."""
+        connection = self._live()
+        arrived = self._inbox.arrived
+        while connection.pump() and len(arrived) < limit:
+            pass
+        if time.monotonic() >= self._next_tick:
+            connection.heartbeat_tick()
+            self._next_tick = time.monotonic() + TICK
+        return [self._delivery(arrived.popleft()) for _ in range(min(limit, len(arrived)))]
+
+    def _delivery(self, arrival: Arrival) -> Delivery:
+        self._ledger.add(arrival.tag)
+        return delivery_of(arrival, self._queue_of(arrival.consumer), (self._epoch, arrival.tag))
+
+    def _queue_of(self, consumer: str) -> str:
+        return self._queues[int(consumer.rpartition(".")[2])]
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge, in as few frames as it takes and one write."""
+        self._answer(ACK, deliveries)
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return these to the head of their queue; RabbitMQ marks them as delivered before."""
+        self._answer(NACK, deliveries)
+
+    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Acknowledge, and wait for an answer that RabbitMQ gives only after it has read the acknowledgements."""
+        mine = [delivery for delivery in deliveries if self._is_open(delivery)]
+        self._answer(ACK, mine)
+        if mine:
+            self._send_qos()
+            connection = self._live()
+            connection.deadline = time.monotonic() + ROUND_TRIP_TIMEOUT
+            while self._inbox.qos_answers < self._qos_sent:
+                connection.drain_events()
+        return mine
+
+    def _answer(self, verb: int, deliveries: Iterable[Delivery]) -> None:
+        settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self._is_open(delivery))
+        if settled:
+            self._live().write(settlement(self._channel.channel_id, verb, settled))
+
+    def _is_open(self, delivery: Delivery) -> bool:
+        return delivery.tag is not None and delivery.tag[0] == self._epoch and delivery.tag[1] in self._ledger
+
+    def next_poll(self) -> float:
+        """Return the time to the next look at the heartbeat; little while there is more in hand than was taken."""
+        if self._connection is not None and self._inbox.arrived:
+            return SURPLUS_POLL
+        return TICK
+
+    def close(self) -> None:
+        """Let go of the connection, without waiting; what is unsettled returns to its queue."""
+        connection, self._connection = self._connection, None
+        self._epoch, self._fileno = 0, -1
+        if connection is not None:
+            connection.leave()
+
+    def _live(self) -> Connection:
+        if self._connection is None:
+            raise ConnectionResetError("not connected")
+        return self._connection
+
+
+_epochs: Final = count(1)
+
+
+def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
+    """Read a message. Nothing in it is trusted: what is odd is left out, and decoding the body tells the rest."""
+    properties = arrival.properties
+    headers = properties.get("application_headers") or {}
+    starts = sane(headers.get(wire.STARTS), MAX_COUNT)
+    return Delivery(
+        task_id=task_id_of(properties, headers),
+        attempt=sane(headers.get(wire.ATTEMPT), MAX_INTEGER),
+        queue=queue,
+        rank=-properties.get("priority", 0),
+        headers=packed(properties, headers),
+        body=arrival.body,
+        tag=tag,
+        suspect=arrival.redelivered or starts > 0,
+        relayed=wire.RELAYED in headers,
+        starts=starts,
+        crashes=sane(headers.get(wire.CRASHES), MAX_COUNT),
+    )
+
+
+def task_id_of(properties: dict[str, Any], headers: dict[str, Any]) -> str:
+    """Return the id of the task, or a fresh one for a message that has none."""
+    for candidate in (properties.get("correlation_id"), headers.get("id")):
+        if isinstance(candidate, str) and 0 < len(candidate) <= MAX_ID and "\0" not in candidate:
+            return candidate
+    return str(uuid4())
+
+
+def sane(value: Any, maximum: int) -> int:
+    """Return `value` if it is a counter in its bounds, else 0."""
+    return value if type(value) is int and 0 <= value <= maximum else 0
+
+
+def packed(properties: dict[str, Any], headers: dict[str, Any]) -> str:
+    """Return headers and content type as `message.pack_headers` writes them: empty in the usual case."""
+    extras = {name: value for name, value in headers.items() if name not in _OWN_HEADERS}
+    kind = properties.get("content_type") or UNTYPED
+    encoding = properties.get("content_encoding") or "utf-8"
+    if kind != wire.JSON or encoding.lower() != "utf-8":
+        extras |= {"content-type": kind, "content-encoding": encoding}
+    if not extras:
+        return ""
+    try:
+        return wire.to_json(extras)
+    except Exception:  # noqa: BLE001 - any value may be at fault, in its own way
+        return wire.to_json({name: value for name, value in extras.items() if _is_json(name, value)})
+
+
+def _is_json(name: Any, value: Any) -> bool:
+    try:
+        wire.to_json({name: value})
+    except Exception:  # noqa: BLE001 - see packed()
+        return False
+    return True

@@ -1,0 +1,337 @@
+"""Publishing to RabbitMQ: one connection a thread, every message confirmed, one wait however many they are.
+
+kombu's own ``confirm_publish`` takes any confirm for that of the last message; here every publish has its number.
+"""
+
+import socket
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from struct import Struct
+from typing import Any, Final
+
+from amqp.exceptions import AMQPError, NotFound, PreconditionFailed
+from amqp.exceptions import ConnectionError as AmqpConnectionError
+from amqp.serialization import dumps
+
+from celery import conf
+from celery import message as wire
+from celery.broker.amqp_frames import content, opening
+from celery.broker.amqp_transport import connect, server_of
+from celery.exceptions import BrokerUnreachable, CeleryError, MessageTooLarge, UnroutableMessage
+from celery.message import Message
+
+#: Bytes that are written before the confirms that came meanwhile are read.
+PAGE: Final = 64 * 1024
+#: The longest short string of AMQP, in bytes.
+SHORT: Final = 255
+PERSISTENT: Final = b"\x02"
+
+_FLAGS: Final = Struct(">H")
+_TYPES, _HEADERS, _DELIVERY_MODE, _PRIORITY, _CORRELATION_ID = 0xC000, 0x2000, 0x1000, 0x0800, 0x0400
+
+
+class NackedError(Exception):
+    """The server refused a message."""
+
+
+class Publisher:
+    """The publishing side of one thread. After any exception its connection is dropped."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._line: _Line | None = None
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Publish; durable when this returns. Raises BrokerUnreachable, UnroutableMessage, MessageTooLarge.
+
+        Waits while confirms come in, and CELERY_PUBLISH_TIMEOUT seconds without any. If the connection is lost, what is
+        not confirmed is published once more: these may be second copies, and say so in a header.
+        """
+        with self._explaining():
+            line = self._connected()
+            try:
+                line.publish(messages)
+            except (TimeoutError, BlockingIOError):
+                raise
+            except (OSError, AmqpConnectionError):
+                unsure = [
+                    replace(message, headers={**message.headers, wire.RELAYED: 1}) for message in line.unconfirmed
+                ]
+                self.drop()
+                self._connected().publish(unsure)
+
+    def depth(self, queue: str) -> int:
+        """Return the number of ready messages in `queue`, 0 if there is none of this name. Raises BrokerUnreachable."""
+        with self._explaining():
+            return self._connected().depth(queue)
+
+    def drop(self) -> None:
+        """Let go of the connection."""
+        if self._line is not None:
+            self._farewell.detach()
+            self._line.connection.drop()
+            self._line = None
+
+    def _connected(self) -> "_Line":
+        if self._line is None or not self._line.is_alive():
+            self.drop()
+            self._line = _Line(self._url)
+            # when the thread, or the program, ends
+            self._farewell = weakref.finalize(self, self._line.connection.leave)
+        return self._line
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            is_blocked = self._line is not None and self._line.connection.is_blocked
+            self.drop()
+            if isinstance(error, CeleryError) or not isinstance(error, OSError | AMQPError | NackedError):
+                raise
+            raise explained(error, self._url, is_blocked=is_blocked) from error
+
+
+class _Line:
+    """A connection that publishes: the queues that it declared, and the messages that await their confirm."""
+
+    def __init__(self, url: str) -> None:
+        self._patience = float(conf.PUBLISH_TIMEOUT)
+        self.connection = connect(url, patience=self._patience, socket_settings=user_timeout(self._patience))
+        self._extend()
+        self._channel = self.connection.channel()
+        self._channel.auto_decode = False
+        self._channel.confirm_select(nowait=True)
+        self._channel.events["basic_ack"].add(self._confirmed)
+        self._channel.events["basic_nack"].add(self._refused)
+        self._channel.events["basic_return"].add(self._came_back)
+        self._openings: dict[str, bytes] = {}
+        self._count = 0
+        self._oldest = 1
+        self._waiting: dict[int, Message] = {}
+        self._returned: list[Message] = []
+
+    @property
+    def unconfirmed(self) -> list[Message]:
+        """Return those of the last publish that may not have arrived."""
+        return [*self._waiting.values(), *self._returned]
+
+    def is_alive(self) -> bool:
+        """Tell whether the connection still stands, by reading what the server has said since it was last used."""
+        try:
+            if self.connection.is_usable:
+                self.connection.pump()
+        except (OSError, AMQPError):
+            return False
+        return self.connection.is_usable
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Publish, and wait for every confirm. Raises OSError, NackedError, UnroutableMessage and what amqp raises.
+
+        What the server returns lies in no queue: somebody deleted it. It is declared anew, and the message sent again.
+        """
+        self._patience = float(conf.PUBLISH_TIMEOUT)
+        self._send(messages)
+        if self._returned:
+            self._send(self._returned)
+        if self._returned:
+            raise UnroutableMessage(
+                f"RabbitMQ has no queue {self._returned[0].queue!r} bound to the exchange {conf.AMQP_EXCHANGE!r},"
+                " though it was declared a moment ago: see what deletes or unbinds it, or send to another queue"
+            )
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        self._extend()
+        first = self._count + 1
+        self._waiting = dict(enumerate(messages, first))
+        self._count += len(messages)
+        self._returned = []
+        page: list[bytes] = []
+        size = 0
+        for message in messages:
+            page += (self._opening(message.queue), self._content(message))
+            size += len(page[-1])
+            if size > PAGE:
+                self.connection.write(b"".join(page))
+                self.connection.pump()
+                page, size = [], 0
+        self.connection.write(b"".join(page))
+        while self._waiting:
+            self.connection.drain_events()
+
+    def _opening(self, queue: str) -> bytes:
+        found = self._openings.get(queue)
+        if found is None:
+            declare(self._channel, queue)
+            found = self._openings[queue] = opening(self._channel.channel_id, conf.AMQP_EXCHANGE, queue)
+        return found
+
+    def _content(self, message: Message) -> bytes:
+        return content(
+            self._channel.channel_id,
+            properties_of(message, max_priority=conf.QUEUE_MAX_PRIORITY),
+            message.body,
+            self.connection.frame_max,
+        )
+
+    def _extend(self) -> None:
+        self.connection.deadline = time.monotonic() + self._patience
+
+    def _confirmed(self, number: int, multiple: bool) -> None:  # noqa: FBT001 - amqp calls it so
+        self._extend()
+        for confirmed in range(self._oldest if multiple else number, number + 1):
+            self._waiting.pop(confirmed, None)
+        if multiple:
+            self._oldest = number + 1
+
+    def _refused(self, _number: int, _multiple: bool) -> None:  # noqa: FBT001 - amqp calls it so
+        raise NackedError("a message was refused (basic.nack)")
+
+    def _came_back(self, _error: Exception, _exchange: str, queue: str, returned: Any) -> None:
+        self._openings.pop(queue, None)
+        for number, message in self._waiting.items():
+            if message.queue == queue and message.body == returned.body:
+                self._returned.append(self._waiting.pop(number))
+                return
+
+    def depth(self, queue: str) -> int:
+        """Return the number of ready messages, on a channel of its own: a missing queue costs the channel."""
+        self._extend()
+        channel = self.connection.channel()
+        try:
+            found = channel.queue_declare(queue, passive=True)
+        except NotFound:
+            channel.collect()
+            return 0
+        channel.close()
+        return int(found.message_count)
+
+
+def user_timeout(seconds: float) -> dict[int, int]:
+    """Return the socket option that ends a connection whose other side is silent for so long, where there is one."""
+    return {socket.TCP_USER_TIMEOUT: int(seconds * 1000)} if hasattr(socket, "TCP_USER_TIMEOUT") else {}
+
+
+# -- queues
+
+
+def declare(channel: Any, queue: str) -> None:
+    """Declare exchange, queue and binding, as Celery declares its default queue. Raises UnroutableMessage.
+
+    One round trip: what fails without an answer of its own fails the one that waits.
+    """
+    if len(queue.encode()) > SHORT:
+        raise UnroutableMessage(f"the name of a queue takes at most {SHORT} bytes in AMQP: {queue!r:.80}")
+    try:
+        channel.exchange_declare(
+            conf.AMQP_EXCHANGE, conf.AMQP_EXCHANGE_TYPE, durable=True, auto_delete=False, nowait=True
+        )
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=queue_arguments())
+        channel.queue_bind(queue, conf.AMQP_EXCHANGE, routing_key=queue, nowait=True)
+    except PreconditionFailed as error:
+        raise UnroutableMessage(
+            f"the queue {queue!r} or the exchange {conf.AMQP_EXCHANGE!r} exists on RabbitMQ with other arguments"
+            f" ({error.reply_text}). Delete it there, or set CELERY_QUEUE_TYPE, CELERY_QUEUE_MAX_PRIORITY or"
+            " CELERY_AMQP_EXCHANGE_TYPE to what it was declared with."
+        ) from error
+
+
+def queue_arguments() -> dict[str, Any]:
+    """Return the arguments of a queue: none in the usual case, which is what Celery declares."""
+    arguments: dict[str, Any] = {}
+    if conf.QUEUE_TYPE == "quorum":
+        arguments["x-queue-type"] = "quorum"
+    if conf.QUEUE_MAX_PRIORITY:
+        arguments["x-max-priority"] = conf.QUEUE_MAX_PRIORITY
+    return arguments
+
+
+# -- the properties of a message
+
+
+def properties_of(message: Message, *, max_priority: int | None) -> bytes:
+    """Return the property flags and values of `message` as they stand in its header frame."""
+    headers = headers_of(message)
+    task_id = _short(message.task_id)
+    priority = min(max(message.priority or 0, 0), max_priority) if max_priority else None
+    flags = _TYPES | _DELIVERY_MODE
+    parts = [b"", _short(message.content_type) or b"\0", _short(message.content_encoding) or b"\0"]
+    if task_id is None:
+        headers["id"] = message.task_id
+    if headers:
+        flags |= _HEADERS
+        parts.append(table(headers))
+    parts.append(PERSISTENT)
+    if priority is not None:
+        flags |= _PRIORITY
+        parts.append(bytes([priority]))
+    if task_id is not None:
+        flags |= _CORRELATION_ID
+        parts.append(task_id)
+    parts[0] = _FLAGS.pack(flags)
+    return b"".join(parts)
+
+
+def headers_of(message: Message) -> dict[str, Any]:
+    """Return the headers that travel: those of the message, and its counters where they are not at their beginning."""
+    headers = dict(message.headers)
+    if message.attempt != 1:
+        headers[wire.ATTEMPT] = message.attempt
+    if message.crashes:
+        headers[wire.CRASHES] = message.crashes
+    return headers
+
+
+def table(headers: Mapping[str, Any]) -> bytes:
+    """Return `headers` as AMQP writes them, without those that it cannot carry."""
+    try:
+        return bytes(dumps("F", [headers]))
+    except Exception:  # noqa: BLE001 - each kind of value fails in its own way
+        return bytes(dumps("F", [{name: value for name, value in headers.items() if _is_carried(name, value)}]))
+
+
+def _is_carried(name: str, value: Any) -> bool:
+    try:
+        dumps("F", [{name: value}])
+    except Exception:  # noqa: BLE001 - see table()
+        return False
+    return True
+
+
+def _short(text: str) -> bytes | None:
+    """Return `text` as a short string, None if it is too long for one."""
+    data = text.encode("utf-8", "surrogatepass")
+    return bytes([len(data)]) + data if len(data) <= SHORT else None
+
+
+# -- what went wrong
+
+
+def explained(error: Exception, url: str, *, is_blocked: bool = False) -> CeleryError:
+    """Return the exception that tells the reader what to do about `error`."""
+    server = f"RabbitMQ at {server_of(url)}"
+    if isinstance(error, PreconditionFailed):
+        return MessageTooLarge(f"{server} refused the message: {error.reply_text}")
+    if isinstance(error, NackedError):
+        return BrokerUnreachable(
+            f"{server} refused the message: the queue is full or the server is in trouble; see its log"
+        )
+    if isinstance(error, TimeoutError | BlockingIOError):
+        return BrokerUnreachable(f"{server} {_silence(is_blocked=is_blocked)}")
+    if isinstance(error, AMQPError):
+        return BrokerUnreachable(
+            f"{server} refused: {error}. Check user, password, virtual host and permissions (CELERY_BROKER_URL)."
+        )
+    return BrokerUnreachable(f"{server} cannot be reached: {error}. Is it running? Check CELERY_BROKER_URL.")
+
+
+def _silence(*, is_blocked: bool) -> str:
+    if is_blocked:
+        return "takes no messages, short of memory or disk (see `rabbitmqctl status`). What was sent may arrive later."
+    return (
+        f"did not answer within {conf.PUBLISH_TIMEOUT:g} s (CELERY_PUBLISH_TIMEOUT). It may be overloaded, or short of"
+        " memory or disk (see `rabbitmqctl status`). What was sent may arrive later."
+    )

@@ -1,0 +1,66 @@
+"""The table ``celery_worker``: proof of life, and what follows when there is none."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.db import transaction
+
+from celery.broker.store.statements import Statements, now
+
+TABLE: Final = "celery_message"
+
+
+class WorkerRows(Statements):
+    """The rows of workers. An owner without a row holds nothing: see `has_lease`."""
+
+    #: Appended to the SELECT that keeps the own worker row from vanishing during a transaction.
+    share_lock = ""
+
+    def enlist(  # noqa: PLR0913 - the columns
+        self, owner: str, *, name: str, pid: int, queues: Sequence[str], concurrency: int, lease: float
+    ) -> None:
+        """Write the row that lets `owner` hold messages. `lease` in seconds."""
+        moment = self.moment(now())
+        self.run(
+            "INSERT INTO celery_worker"
+            " (owner, name, pid, queues, concurrency, lease, counter, idle, started_at, seen_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, 0, FALSE, %s, %s)",
+            [owner, name, pid, ",".join(queues), concurrency, lease, moment, moment],
+        )
+
+    def renew(self, owner: str) -> bool:
+        """Give proof of life. False: the row is gone, others have taken over what `owner` held."""
+        statement = "UPDATE celery_worker SET counter = counter + 1, seen_at = %s WHERE owner = %s"
+        return self.run(statement, [self.moment(now()), owner]) > 0
+
+    def set_idle(self, owner: str, *, idle: bool) -> None:
+        """Ask producers to poke, or not to."""
+        self.run("UPDATE celery_worker SET idle = %s WHERE owner = %s", [idle, owner])
+
+    def census(self) -> list[tuple[str, str, int, float]]:
+        """Return owner, name, counter and lease of every worker."""
+        return self.rows("SELECT owner, name, counter, lease FROM celery_worker", [])
+
+    def retire(self, owner: str, *, counter: int | None = None) -> int:
+        """Remove a worker and give back what it holds, in one transaction; the messages return as suspects.
+
+        With `counter`: only if its proof of life still stands there; -1 if it moved, else the number of messages.
+        """
+        guard, values = ("", []) if counter is None else (" AND counter = %s", [counter])
+        with transaction.atomic(using=self.alias):
+            removed = self.run(f"DELETE FROM celery_worker WHERE owner = %s{guard}", [owner, *values])
+            if not removed and counter is not None:
+                return -1
+            return self._give_back_all("owner = %s", [owner])
+
+    def retire_orphans(self) -> int:
+        """Give back what is held in the name of workers that have no row."""
+        return self._give_back_all("owner IS NOT NULL AND owner NOT IN (SELECT owner FROM celery_worker)", [])
+
+    def _give_back_all(self, condition: str, values: list[Any]) -> int:
+        change = f"UPDATE {TABLE} SET owner = NULL, suspect = (suspect OR visible_at IS NULL) WHERE "
+        return self.run(change + condition, values)
+
+    def has_lease(self, owner: str) -> bool:
+        """Tell whether `owner` may hold messages; inside a transaction, for as long as that lasts."""
+        return bool(self.rows(f"SELECT 1 FROM celery_worker WHERE owner = %s{self.share_lock}", [owner]))

@@ -1,0 +1,121 @@
+"""The dispatcher's connection to the broker: connects, takes when there may be something, begins anew when lost."""
+
+import logging
+import selectors
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from celery.broker.base import Consumer, Delivery
+
+logger = logging.getLogger("celery.worker")
+
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 30.0
+
+
+class Intake:
+    """Wraps the consumer, so that a lost connection is answered in one place."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        selector: selectors.BaseSelector,
+        *,
+        on_connect: Callable[[], None],
+        on_loss: Callable[[], None],
+    ) -> None:
+        self._consumer = consumer
+        self._selector = selector
+        self._on_connect = on_connect
+        self._on_loss = on_loss
+        self._is_connected = False
+        self._is_readable = False
+        self._has_more = False
+        self._poll_at = 0.0
+        self._pause = FIRST_PAUSE
+        self._lost_at = 0.0
+
+    def sleep(self, *, free: int, window: int) -> float:
+        """Return the seconds until `take` should be called even if nothing is heard."""
+        if self._has_more and free * 2 >= window:
+            return 0.0
+        return max(self._poll_at - time.monotonic(), 0.0)
+
+    def take(self, now: float, *, free: int, window: int) -> list[Delivery]:
+        """Return what there is for `free` places, if it is time to look. `window` 0: take nothing any more.
+
+        Where there is more than fits, the next look waits until half of the window is free: claims stay large.
+        """
+        is_worth_it = free * 2 >= window or not self._has_more
+        if not self._is_readable and now < self._poll_at and not (self._has_more and is_worth_it):
+            return []
+        self._is_readable = False
+        limit = free if is_worth_it else 0
+        found = self._guarded(self._take, limit, window) or []
+        if limit:
+            self._has_more = len(found) >= limit
+        return found
+
+    def _take(self, limit: int, window: int) -> list[Delivery]:
+        if not self._is_connected:
+            self._connect()
+        self._consumer.set_window(window)
+        found = self._consumer.take(limit)
+        self._poll_at = time.monotonic() + self._consumer.next_poll()
+        return found
+
+    def _connect(self) -> None:
+        self._consumer.connect()
+        self._is_connected = True
+        if self._consumer.fileno() >= 0:
+            self._selector.register(self._consumer.fileno(), selectors.EVENT_READ, self._note_readable)
+        if self._lost_at:
+            logger.warning("Connected to the broker again, after %.1f s.", time.monotonic() - self._lost_at)
+        self._lost_at, self._pause = 0.0, FIRST_PAUSE
+        self._on_connect()
+
+    def _note_readable(self) -> None:
+        self._is_readable = True
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge, if the connection that they came on still stands."""
+        tagged = [delivery for delivery in deliveries if delivery.tag is not None]
+        if tagged and self._is_connected:
+            self._guarded(self._consumer.settle, tagged)
+
+    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Acknowledge, and return those that are certain to be gone."""
+        if not deliveries or not self._is_connected:
+            return []
+        return self._guarded(self._consumer.settle_for_certain, deliveries) or []
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return deliveries to their queue; those of a lost connection are there already."""
+        if deliveries and self._is_connected:
+            self._guarded(self._consumer.give_back, deliveries)
+
+    def _guarded(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return act(*arguments)
+        except self._consumer.errors as error:
+            self._lose(error)
+            return None
+
+    def _lose(self, error: Exception) -> None:
+        if not self._lost_at:
+            self._lost_at = time.monotonic()
+            logger.error("The broker is not reachable; trying until it is: %s", error)
+        self.close()
+        self._has_more = False
+        self._poll_at = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if self._consumer.forgets:
+            self._on_loss()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._is_connected and self._consumer.fileno() >= 0:
+            self._selector.unregister(self._consumer.fileno())
+        self._is_connected = False
+        self._consumer.close()
