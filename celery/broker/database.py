@@ -10,6 +10,7 @@ from celery.broker import store
 from celery.broker.base import Broker, Consumer, Delivery
 from celery.broker.store.base import READY, Hints
 from celery.broker.store.workers import TABLE
+from celery.exceptions import SchemaMissing
 from celery.message import Message
 
 #: Seconds between polls: from the first after work ran out, doubling, to the floor under every hint.
@@ -50,7 +51,7 @@ class DatabaseBroker(Broker):
 class DatabaseConsumer(Consumer):
     """Claims messages in batches. Children delete what they finish, with the results, so there is nothing to settle."""
 
-    errors = (DatabaseError, InterfaceError)
+    errors = (DatabaseError, InterfaceError, SchemaMissing)
 
     def __init__(self, alias: str, owner: str, queues: Sequence[str]) -> None:
         self._alias = alias

@@ -3,6 +3,7 @@
 It knows neither the broker nor the dispatcher: jobs come as plain data, and go as answers.
 """
 
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Child:
 
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
+        self._pid = os.getpid()
         self._writer = Writer(seat.end, owner=seat.owner, worker=seat.worker)
 
     def run(self) -> None:
@@ -66,6 +68,8 @@ class Child:
     def _work(self, work: Job) -> None:
         self._seat.slots.begin(self._seat.index, work.number)
         outcome = execute(work)
+        if os.getpid() != self._pid:
+            os._exit(1)  # the task forked, and its copy of us came back: there is one reader of the channel, not two
         tidy_connections()
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
@@ -182,15 +186,17 @@ def tidy_connections() -> None:
     now = time.monotonic()
     connection: Any
     for connection in connections.all(initialized_only=True):
-        _tidy(connection)
-        stale = now - _last_use.get(connection.alias, now) > STALE_AFTER
-        connection.health_check_done = not stale
-        connection.health_check_enabled = True
-        _last_use[connection.alias] = now
+        if connection.connection is not None:
+            _roll_back(connection)
+            connection.health_check_done = now - _last_use.get(connection.alias, now) <= STALE_AFTER
+            connection.health_check_enabled = True
+            _last_use[connection.alias] = now
 
 
-def _tidy(connection: Any) -> None:
+def _roll_back(connection: Any) -> None:
+    """Close a connection that is inside a transaction: the server rolls it back, and Django opens a fresh one."""
     if connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
+        connection.in_atomic_block = False  # else Django keeps the closed connection for a block that never ends
         connection.close()
     elif connection.errors_occurred:
         connection.close_if_unusable_or_obsolete()

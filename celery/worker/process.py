@@ -23,10 +23,10 @@ ALL_SIGNALS: Final = (*WORKER_SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
 class Offspring:
     """A process that the supervisor forked. `control` is the supervisor's end of the channel to it, if it has one."""
 
-    def __init__(self, role: str, index: int = 0) -> None:
+    def __init__(self, role: str, index: int = 0, *, control: socket.socket | None = None) -> None:
         self.role = role
         self.index = index
-        self.control: socket.socket | None = None
+        self.control = control
         self.started_at = time.monotonic()
         self.pidfd = -1
         self._process: Any = None
@@ -36,9 +36,14 @@ class Offspring:
         """The process id."""
         return int(self._process.pid)
 
-    def start(self, name: str, run: Callable[[], None], close_first: Iterable[Any]) -> None:
+    @property
+    def name(self) -> str:
+        """What the process is called in logs."""
+        return f"{self.role}-{self.index + 1}" if self.role == "child" else self.role
+
+    def start(self, run: Callable[[], None], close_first: Iterable[Any]) -> None:
         """Fork. Signals are blocked until the new process has set its own handlers."""
-        self._process = ForkProcess(target=_enter, args=(run, os.getpid(), list(close_first)), name=name)
+        self._process = ForkProcess(target=_enter, args=(run, os.getpid(), list(close_first)), name=self.name)
         signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         try:
             self._process.start()

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -101,8 +102,9 @@ class Supervisor:
             name=self._options.name, pid=os.getpid(), queues=self._options.queues, children=self._options.children
         )
         ours, theirs = channel.pair()
-        self._steward = Offspring("steward")
-        self._launch(self._steward, "steward", lambda: Steward(theirs, self._slots, identity).run(), ours, theirs)
+        self._steward = Offspring("steward", control=ours)
+        self._launch(self._steward, lambda: Steward(theirs, self._slots, identity).run())
+        theirs.close()
         if self._dispatcher:
             self._introduce(is_new=False)
 
@@ -112,14 +114,9 @@ class Supervisor:
         self._slots.beat()
         ours, theirs = channel.pair()
         consumer = broker.current().consumer(self._owner, self._options.queues)
-        self._dispatcher = Offspring("dispatcher")
-        self._launch(
-            self._dispatcher,
-            "dispatcher",
-            lambda: Dispatcher(consumer, theirs, self._slots, self._options.children).run(),
-            ours,
-            theirs,
-        )
+        self._dispatcher = Offspring("dispatcher", control=ours)
+        self._launch(self._dispatcher, lambda: Dispatcher(consumer, theirs, self._slots, self._options.children).run())
+        theirs.close()
         self._introduce(is_new=True)
         for index in range(self._options.children):
             self._start_child(index)
@@ -129,28 +126,23 @@ class Supervisor:
         self._slots.end(index)
         seat = Seat(index=index, end=childs_end, slots=self._slots, owner=self._owner, worker=self._options.name)
         child = Offspring("child", index)
-        self._launch(child, f"child-{index + 1}", lambda: Child(seat).run(), None, dispatchers_end)
+        self._launch(child, lambda: Child(seat).run(), dispatchers_end)
         self._tell_dispatcher(dispatcher.CHILD, index, child.pid, ends=(dispatchers_end, childs_end))
-        childs_end.close()
 
-    def _launch(self, made: Offspring, name: str, run: Any, ours: socket.socket | None, others: socket.socket) -> None:
-        """Fork `made`, and watch it. The new process closes what only the supervisor uses."""
-        private: list[Any] = [one.control for one in self._offspring.values() if one.control]
-        private += [self._selector, self._wakeup, *([ours] if ours else [])]
-        made.control = ours
-        made.start(name, run, private)
+    def _launch(self, made: Offspring, run: Callable[[], None], *not_theirs: socket.socket) -> None:
+        """Fork `made`, and watch it. The new process closes what only the supervisor and others use."""
+        controls = [one.control for one in (made, *self._offspring.values()) if one.control]
+        made.start(run, [self._selector, self._wakeup, *controls, *not_theirs])
         self._offspring[made.pid] = made
         self._selector.register(made.pidfd, selectors.EVENT_READ, lambda: self._bury(made))
-        if ours:
-            self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(made))
-            others.close()
+        if made.control:
+            self._selector.register(made.control, selectors.EVENT_READ, lambda: self._hear(made))
 
     def _introduce(self, *, is_new: bool) -> None:
         """Connect dispatcher and steward with each other."""
         stewards_end, dispatchers_end = channel.pair()
-        if self._steward and self._steward.control:
-            words = (steward.DISPATCHER, self._owner, is_new)
-            self._tell(self._steward, *words, ends=(stewards_end,))
+        if self._steward:
+            self._tell(self._steward, steward.DISPATCHER, self._owner, is_new, ends=(stewards_end,))
         self._tell_dispatcher(dispatcher.STEWARD, ends=(dispatchers_end,))
 
     def _tell_dispatcher(self, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
@@ -159,13 +151,14 @@ class Supervisor:
 
     @staticmethod
     def _tell(one: Offspring, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
+        """Say something, and give `ends` away with it. One that has just died hears nothing, and is reaped soon."""
         try:
             if one.control:
                 channel.tell(one.control, *words, descriptors=[end.fileno() for end in ends], wait=False)
-        except OSError:  # it has just died, and will be reaped in a moment
-            pass
+        except OSError:
+            return
         finally:
-            for end in ends[:1]:
+            for end in ends:
                 end.close()
 
     # -- what happens

@@ -169,7 +169,8 @@ class Store(WorkerRows):
                 raise LeaseLost(text)
             rows = self.rows(
                 f"UPDATE {TABLE} SET owner = %s, visible_at = %s"
-                f" WHERE id IN (SELECT id FROM {TABLE} WHERE owner IS NULL AND dead_at IS NULL AND (visible_at IS NULL OR visible_at <= %s) LIMIT %s{self.skip_locked})"
+                f" WHERE id IN (SELECT id FROM {TABLE} WHERE owner IS NULL AND dead_at IS NULL"
+                f" AND (visible_at IS NULL OR visible_at <= %s) LIMIT %s{self.skip_locked})"
                 f" RETURNING task, {TAKEN}",
                 [owner, moment, moment, limit],
             )
