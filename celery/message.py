@@ -19,6 +19,7 @@ from celery import conf
 from celery.exceptions import MessageTooLarge, UndecodableMessage, UnsendableArgument
 
 JSON: Final = "application/json"
+LONGEST_NAME: Final = 255
 ESCAPED: Final = "celery.mapping"
 _MARKED: Final = frozenset({"__type__", "__value__"})
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -239,10 +240,17 @@ def _typed(label: str, value: Any, types: tuple[type, ...]) -> Any:
 
 def _text(fields: Mapping[str, Any], label: str) -> str:
     value = fields.get(label)
-    if not isinstance(value, str) or not value or len(value) > 255 or "\0" in value:  # noqa: PLR2004 - the column
-        text = f"{label!r} of the message is missing or is not a name of at most 255 characters: {value!r:.80}"
+    if not is_name(value):
+        text = f"{label!r} of the message is missing, or is not a text of at most 255 characters: {value!r:.80}"
         raise UndecodableMessage(text)
-    return value
+    return str(value)
+
+
+def is_name(value: Any) -> bool:
+    """Tell whether `value` can be an id or a name: a text that fits its column and that every database takes."""
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME or "\0" in value:
+        return False
+    return value.isascii() or value == value.encode("utf-8", "replace").decode()
 
 
 def _moment(label: str, value: Any) -> datetime | None:

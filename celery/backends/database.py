@@ -8,17 +8,18 @@ from django.db import connections, router
 
 from celery.backends.base import BaseBackend, Result
 from celery.broker import store as message_store
+from celery.broker.store.base import Store
+from celery.broker.store.statements import now
 from celery.states import CLOSED_STATES
 
+TABLE: Final = "celery_taskmeta"
 COLUMNS: Final = ("task_id", "name", "status", "attempt", "result", "traceback", "worker", "runtime", "date_done")
-ROW: Final = f"({', '.join(['%s'] * len(COLUMNS))})"
 CHANGES: Final = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
 CLOSED: Final = ", ".join(f"'{state}'" for state in sorted(CLOSED_STATES))
 PAGE: Final = 500
 
 #: `states.may_replace`, in SQL.
-UPSERT: Final = (
-    f"INSERT INTO celery_taskmeta ({', '.join(COLUMNS)}) VALUES %s"
+CONDITION: Final = (
     f" ON CONFLICT (task_id) DO UPDATE SET {CHANGES} WHERE celery_taskmeta.attempt < excluded.attempt"
     f" OR (celery_taskmeta.attempt = excluded.attempt AND celery_taskmeta.status NOT IN ({CLOSED})) RETURNING task_id"
 )
@@ -47,11 +48,8 @@ class Backend(BaseBackend):
 
     def _upsert(self, results: Sequence[Result]) -> set[str]:
         keeper = message_store.of(self.alias)
-        parameters: list[Any] = []
-        for result in results:
-            parameters += (result.task_id, result.name, result.state, result.attempt, result.result, result.traceback)
-            parameters += (result.worker, result.runtime, keeper.moment(result.date_done))
-        rows = keeper.rows(UPSERT % ", ".join([ROW] * len(results)), parameters)
+        source, parameters = keeper.source(TABLE, COLUMNS, [_row(keeper, result) for result in results])
+        rows = keeper.rows(f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}{CONDITION}", parameters)
         return {task_id for (task_id,) in rows}
 
     def fetch(self, task_ids: Sequence[str]) -> dict[str, Result]:
@@ -60,24 +58,9 @@ class Backend(BaseBackend):
         found: dict[str, Result] = {}
         for start in range(0, len(task_ids), PAGE):
             among, values = keeper.among(task_ids[start : start + PAGE])
-            for row in keeper.rows(f"SELECT {', '.join(COLUMNS)} FROM celery_taskmeta WHERE task_id {among}", values):
-                found[row[0]] = self._result(keeper, row)
+            for row in keeper.rows(f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE task_id {among}", values):
+                found[row[0]] = _result(keeper, row)
         return found
-
-    @staticmethod
-    def _result(keeper: Any, row: tuple[Any, ...]) -> Result:
-        task_id, name, state, attempt, result, traceback, worker, runtime, date_done = row
-        return Result(
-            task_id=task_id,
-            name=name,
-            state=state,
-            attempt=attempt,
-            result=result,
-            traceback=traceback,
-            worker=worker,
-            runtime=runtime,
-            date_done=keeper.read_moment(date_done),
-        )
 
     def refusal(self) -> str | None:
         """Refuse inside a transaction on SQLite: it holds the only write lock, so no worker can store a result."""
@@ -85,3 +68,25 @@ class Backend(BaseBackend):
         if connection.in_atomic_block and connection.vendor == "sqlite":
             return "an open transaction on SQLite keeps every worker from storing a result"
         return None
+
+
+def _row(keeper: Store, result: Result) -> tuple[Any, ...]:
+    return (
+        *(result.task_id, result.name, result.state, result.attempt, result.result, result.traceback),
+        *(result.worker, result.runtime, keeper.moment(result.date_done)),
+    )
+
+
+def _result(keeper: Store, row: Sequence[Any]) -> Result:
+    task_id, name, state, attempt, result, traceback, worker, runtime, date_done = row
+    return Result(
+        task_id=task_id,
+        name=name,
+        state=state,
+        attempt=attempt,
+        result=result,
+        traceback=traceback,
+        worker=worker,
+        runtime=runtime,
+        date_done=keeper.read_moment(date_done) or now(),
+    )

@@ -50,6 +50,8 @@ class Publisher:
         Waits while confirms come in, and CELERY_PUBLISH_TIMEOUT seconds without any. If the connection is lost, what is
         not confirmed is published once more: these may be second copies, and say so in a header.
         """
+        if not messages:
+            return
         with self._explaining():
             line = self._connected()
             try:
@@ -155,17 +157,22 @@ class _Line:
             page += (self._opening(message.queue), self._content(message))
             size += len(page[-1])
             if size > PAGE:
-                self.connection.write(b"".join(page))
+                self._write(page)
                 self.connection.pump()
                 page, size = [], 0
-        self.connection.write(b"".join(page))
+        self._write(page)
         while self._waiting:
             self.connection.drain_events()
+
+    def _write(self, page: list[bytes]) -> None:
+        self.connection.write(b"".join(page))
+        self._extend()
 
     def _opening(self, queue: str) -> bytes:
         found = self._openings.get(queue)
         if found is None:
             declare(self._channel, queue)
+            self._extend()
             found = self._openings[queue] = opening(self._channel.channel_id, conf.AMQP_EXCHANGE, queue)
         return found
 

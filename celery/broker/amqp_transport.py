@@ -134,6 +134,14 @@ class Connection(StockConnection):  # type: ignore[misc]
             return TlsTransport(host, connect_timeout=connect_timeout, ssl=ssl, **options)
         return TcpTransport(host, connect_timeout=connect_timeout, **options)
 
+    def connect(self, callback: Any = None) -> None:
+        """Shake hands; leaves nothing open if that fails."""
+        try:
+            super().connect(callback)
+        except BaseException:
+            self.collect()
+            raise
+
     def _note_blocked(self, _reason: str) -> None:
         self.is_blocked = True
 
@@ -163,7 +171,7 @@ class Connection(StockConnection):  # type: ignore[misc]
 
     def write(self, data: bytes) -> None:
         """Write frames."""
-        self._in_use().write(data)
+        self._in_use().write(memoryview(data))  # TLS writes in slices
         self.bytes_sent += 1
 
     def _in_use(self) -> Any:
@@ -212,37 +220,37 @@ def connect(url: str, *, patience: float, **options: Any) -> Connection:
     Gives up after `patience` seconds, which also bound every write. `options` are those of amqp's connection.
     Raises OSError and what amqp raises.
     """
-    client = kombu.Connection(url, transport=_KombuTransport)
-    hosts = max(len(client.alt), 1)
-    for left in reversed(range(hosts)):
-        client.connect_timeout = patience / hosts
-        client.ssl = _tls_options(client, url)
-        deadline = time.monotonic() + client.connect_timeout
-        client.transport_options = {"write_timeout": patience, "deadline": deadline, **options}
-        try:
-            return client.transport.establish_connection()  # type: ignore[no-any-return]
-        except (OSError, AMQPError):
-            if not left:
-                raise
-        client.maybe_switch_next()
-    raise AssertionError("unreachable")
+    *others, last = _each(url)
+    share = patience / (len(others) + 1)
+    for other in others:
+        with suppress(OSError, AMQPError):
+            return _connect(other, share, {"write_timeout": patience, **options})
+    return _connect(last, share, {"write_timeout": patience, **options})
 
 
-def _tls_options(client: Any, url: str) -> dict[str, Any] | bool:
+def _connect(url: str, patience: float, options: dict[str, Any]) -> Connection:
+    client = kombu.Connection(url, transport=_KombuTransport, connect_timeout=patience)
+    client.ssl = _tls_options(client) if url.startswith("amqps:") else False
+    client.transport_options = {"deadline": time.monotonic() + patience, **options}
+    return client.transport.establish_connection()  # type: ignore[no-any-return]
+
+
+def _tls_options(client: Any) -> dict[str, Any]:
     """Return what TLS needs: certificate and name of the server are verified unless the URL says otherwise."""
-    if not url.startswith("amqps:"):
-        return False
     asked = client.ssl if isinstance(client.ssl, dict) else {}
     options = {"cert_reqs": ssl.CERT_REQUIRED, **{name.removeprefix("ssl_"): value for name, value in asked.items()}}
     checks_name = options.pop("check_hostname", True) and options["cert_reqs"]
     return {"server_hostname": client.hostname if checks_name else None, **options}
 
 
+def _each(url: str) -> list[str]:
+    return [part if "://" in part else f"amqp://{part}" for part in url.split(";")]
+
+
 def server_of(url: str) -> str:
     """Return host and port of `url` for messages: never a password."""
     servers = []
-    for part in url.split(";"):
-        parts = urlsplit(part if "://" in part else f"amqp://{part}")
+    for parts in map(urlsplit, _each(url)):
         port = parts.port or (DEFAULT_SSL_PORT if parts.scheme == "amqps" else DEFAULT_PORT)
         servers.append(f"{parts.hostname or 'localhost'}:{port}")
     return ", ".join(servers)

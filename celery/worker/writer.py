@@ -81,8 +81,18 @@ class Writer(threading.Thread):
                 for outcome in group:
                     self._store([outcome])
                 return
-            kept = self._until_the_world_is_up([_unstorable(group[0], error)])
+            kept = self._store_failure(group[0], error)
         self._report(kept)
+
+    def _store_failure(self, outcome: Outcome, error: Exception) -> list[tuple[Outcome, int]]:
+        """Store that a result cannot be stored. If even that is refused, the message stays with the worker."""
+        try:
+            return self._until_the_world_is_up([_unstorable(outcome, error)])
+        except ROW_ERRORS:
+            logger.exception(
+                "Job %s can neither be stored nor settled; it stays unsettled.", outcome.job.delivery.task_id
+            )
+            return []
 
     def _until_the_world_is_up(self, group: Sequence[Outcome]) -> list[tuple[Outcome, int]]:
         pause, failed_at = FIRST_PAUSE, 0.0

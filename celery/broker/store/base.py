@@ -20,11 +20,10 @@ from celery.message import Message
 #: Rows in one INSERT; keeps statements below every database's limit on parameters.
 PAGE: Final = 500
 
-INSERT: Final = (
-    f"INSERT INTO {TABLE} (task_id, attempt, task, queue, rank, body, headers, created_at, visible_at, owner, suspect,"
-    " starts, crashes, dead_at, reason) VALUES "
+COLUMNS: Final = (
+    *("task_id", "attempt", "task", "queue", "rank", "body", "headers", "created_at"),
+    *("visible_at", "owner", "suspect", "starts", "crashes", "dead_at", "reason"),
 )
-ROW: Final = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 
@@ -61,9 +60,9 @@ class Store(WorkerRows):
         ids: list[int] = []
         pending = iter(messages)
         while page := list(islice(pending, PAGE)):
-            parameters = [value for message in page for value in self._row(message, owner, hold)]
-            places = ", ".join([ROW] * len(page))
-            statement = f"{INSERT}{places} ON CONFLICT (task_id, attempt) DO NOTHING RETURNING id"
+            source, parameters = self.source(TABLE, COLUMNS, [self._row(message, owner, hold) for message in page])
+            statement = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}"
+            statement += " ON CONFLICT (task_id, attempt) DO NOTHING RETURNING id"
             ids += self._insert_page(statement, parameters)
         return ids
 

@@ -1,6 +1,8 @@
 """The store on PostgreSQL: SKIP LOCKED claims in one statement, NOTIFY only to workers that say they are idle."""
 
+import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import connections, transaction
@@ -70,6 +72,17 @@ class PostgresqlStore(Store):
         """Listen for NOTIFY."""
         return NotifyHints(self.alias)
 
+    def source(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """Return many rows as one parameter, a JSON text: a third of the CPU of one parameter a value."""
+        text = json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=_as_json)
+        names = ", ".join(columns)
+        return f"SELECT {names} FROM json_populate_recordset(NULL::{table}, %s)", [text]
+
     def among(self, ids: Sequence[Any]) -> tuple[str, list[Any]]:
         """Return the condition "one of these": one array, so that the statement's text never changes."""
         return "= ANY (%s)", [list(ids)]
+
+
+def _as_json(value: Any) -> str:
+    """Return a moment or bytes in the text form that PostgreSQL casts from."""
+    return value.isoformat() if isinstance(value, datetime) else f"\\x{value.hex()}"

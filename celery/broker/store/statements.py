@@ -49,6 +49,11 @@ class Statements:
         """Return the condition "one of these" and its parameters."""
         return f"IN ({', '.join(['%s'] * len(ids))})", list(ids)
 
+    def source(self, _table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+        """Return what stands after ``INSERT INTO table (columns)`` for many rows, and its parameters."""
+        places = f"({', '.join(['%s'] * len(columns))})"
+        return f"VALUES {', '.join([places] * len(rows))}", [value for row in rows for value in row]
+
     def moment(self, value: datetime | None) -> Any:
         """Return an aware moment as this database takes it in raw statements."""
         if value is not None and not settings.USE_TZ:
