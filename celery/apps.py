@@ -5,7 +5,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.backends.signals import connection_created
 
-from celery import conf, discovery
+from celery import checks, conf, discovery  # noqa: F401 - importing them registers the checks
 
 SQLITE_TIMEOUT = 20.0
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kombu.serialization import dumps as kombu_dumps
 from kombu.serialization import loads as kombu_loads
+from kombu.serialization import prepare_accept_content
 from kombu.utils.json import JSONEncoder
 from kombu.utils.json import object_hook as kombu_object_hook
 
@@ -30,6 +31,12 @@ CRASHES: Final = "crashes"
 STARTS: Final = "starts"
 RELAYED: Final = "relayed"
 UNKNOWN_SINCE: Final = "unknown_since"
+#: Headers that repeat a column of the row.
+COUNTERS: Final = frozenset({ATTEMPT, CRASHES, STARTS, RELAYED})
+
+_ACCEPTED_AS_JSON: Final = frozenset({"json", JSON})
+#: Attempts, and so retries, fit a 32-bit column.
+_MOST_RETRIES: Final = 2**31 - 2
 
 _encode = JSONEncoder().encode
 
@@ -198,10 +205,11 @@ def decode(body: bytes, *, content_type: str, content_encoding: str, headers: Ma
     kombu's readers raise TypeError, ValueError, RecursionError, InvalidOperation and more on hostile bodies.
     """
     try:
-        if content_type == JSON and "json" in conf.ACCEPT_CONTENT:
+        if content_type == JSON and not _ACCEPTED_AS_JSON.isdisjoint(conf.ACCEPT_CONTENT):
             data = from_json(body.decode())
         else:
-            data = kombu_loads(body, content_type, content_encoding, accept=conf.ACCEPT_CONTENT)
+            accepted = prepare_accept_content(conf.ACCEPT_CONTENT)
+            data = kombu_loads(body, content_type, content_encoding, accept=accepted)
         return _call_of(data, headers)
     except UndecodableMessage:
         raise
@@ -223,8 +231,8 @@ def _call_of(data: Any, headers: Mapping[str, Any]) -> Call:
         task=_text(fields, "task"),
         task_id=_text(fields, "id"),
         args=_typed("args", args or (), (list, tuple)),
-        kwargs=_typed("kwargs", kwargs or {}, (dict,)),
-        retries=_typed("retries", fields.get("retries") or 0, (int,)),
+        kwargs=_named("kwargs", _typed("kwargs", kwargs or {}, (dict,))),
+        retries=_counter("retries", fields.get("retries") or 0),
         eta=_moment("eta", fields.get("eta")),
         expires=_moment("expires", fields.get("expires")),
         taskset=fields.get("taskset") or None,
@@ -234,6 +242,20 @@ def _call_of(data: Any, headers: Mapping[str, Any]) -> Call:
 def _typed(label: str, value: Any, types: tuple[type, ...]) -> Any:
     if not isinstance(value, types):
         text = f"{label!r} of the message is of type {type(value).__name__}"
+        raise UndecodableMessage(text)
+    return value
+
+
+def _named(label: str, values: dict[Any, Any]) -> dict[str, Any]:
+    if not all(isinstance(name, str) for name in values):
+        text = f"{label!r} of the message has names that are not text"
+        raise UndecodableMessage(text)
+    return values
+
+
+def _counter(label: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST_RETRIES:
+        text = f"{label!r} of the message is not a count: {value!r:.80}"
         raise UndecodableMessage(text)
     return value
 
@@ -258,4 +280,4 @@ def _moment(label: str, value: Any) -> datetime | None:
     if value is None:
         return None
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(_typed(label, value, (str,)))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

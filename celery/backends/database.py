@@ -1,16 +1,17 @@
 """Results in Django's database: the table ``celery_taskmeta``, written by one conditional upsert a group."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from django.apps import apps
-from django.db import connections, router
+from django.db import connections, router, transaction
 
 from celery.backends.base import BaseBackend, Result
 from celery.broker import store as message_store
 from celery.broker.store.base import Store
 from celery.broker.store.statements import now
-from celery.states import CLOSED_STATES
+from celery.states import CLOSED_STATES, may_replace
 
 TABLE: Final = "celery_taskmeta"
 COLUMNS: Final = ("task_id", "name", "status", "attempt", "result", "traceback", "worker", "runtime", "date_done")
@@ -38,13 +39,16 @@ class Backend(BaseBackend):
         latest: dict[str, Result] = {}
         for result in results:
             known = latest.get(result.task_id)
-            if known is None or result.attempt > known.attempt:
+            if known is None or may_replace(
+                stored=known.state, stored_attempt=known.attempt, new_attempt=result.attempt
+            ):
                 latest[result.task_id] = result
         ordered = [latest[task_id] for task_id in sorted(latest)]
-        winners: set[str] = set()
-        for start in range(0, len(ordered), PAGE):
-            winners |= self._upsert(ordered[start : start + PAGE])
-        return winners
+        if len(ordered) <= PAGE:
+            return self._upsert(ordered) if ordered else set()
+        with transaction.atomic(using=self.alias):
+            pages = [self._upsert(ordered[start : start + PAGE]) for start in range(0, len(ordered), PAGE)]
+        return set().union(*pages)
 
     def _upsert(self, results: Sequence[Result]) -> set[str]:
         keeper = message_store.of(self.alias)
@@ -61,6 +65,24 @@ class Backend(BaseBackend):
             for row in keeper.rows(f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE task_id {among}", values):
                 found[row[0]] = _result(keeper, row)
         return found
+
+    def wait_for(self, task_id: str, timeout: float | None = None) -> Any:
+        """Wait as `BaseBackend.wait_for` does; inside a snapshot on another connection, since this one sees no news."""
+        if not self._reads_a_snapshot():
+            return super().wait_for(task_id, timeout)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._wait_elsewhere, task_id, timeout).result()
+
+    def _reads_a_snapshot(self) -> bool:
+        connection: Any = connections[self.alias]
+        level = getattr(getattr(connection, "isolation_level", None), "name", "")
+        return connection.in_atomic_block and level in {"REPEATABLE_READ", "SERIALIZABLE"}
+
+    def _wait_elsewhere(self, task_id: str, timeout: float | None) -> Any:
+        try:
+            return super().wait_for(task_id, timeout)
+        finally:
+            connections[self.alias].close()
 
     def refusal(self) -> str | None:
         """Refuse inside a transaction on SQLite: it holds the only write lock, so no worker can store a result."""

@@ -24,22 +24,29 @@ def dump(error: BaseException) -> str:
             "module": kind.__module__,
             "class": kind.__qualname__,
             "args": [_safe(argument) for argument in _args(error)],
-            "notes": [str(note) for note in _notes(error)],
+            "notes": [_text(note) for note in _notes(error)],
         }
     )
 
 
 def _args(error: BaseException) -> tuple[Any, ...]:
     """Return the arguments, or where they are not to be had, what the exception says of itself."""
-    args: Any = getattr(error, "args", ())
-    if isinstance(error, OSError) and error.filename is not None and len(args) == 2:  # noqa: PLR2004 - as OSError does
+    try:
+        args: Any = error.exc_args if isinstance(error, UnpickleableExceptionWrapper) else error.args
+    except Exception:  # noqa: BLE001 - a property of the user's may do anything
+        args = None
+    if isinstance(error, OSError) and error.filename is not None and args == error.args[:2]:
         return (*args, error.filename)
-    return args if isinstance(args, tuple) else (_repr(error),)
+    return tuple(args) if isinstance(args, list | tuple) else (_repr(error),)
 
 
 def _notes(error: BaseException) -> list[Any]:
-    notes = getattr(error, "__notes__", None)
+    notes = vars(error).get("__notes__")
     return notes if isinstance(notes, list) else []
+
+
+def _text(note: Any) -> str:
+    return note[:LONGEST_TEXT] if isinstance(note, str) else _repr(note)
 
 
 def _safe(value: Any) -> Any:
@@ -87,8 +94,8 @@ def load(text: str) -> BaseException:
 def _rebuilt(module: str, name: str, args: tuple[Any, ...], notes: list[str]) -> BaseException:
     cls = _imported_class(module, name)
     error = _made(cls, args) if cls else _stand_in(module, name, args)
-    for note in notes:
-        BaseException.add_note(error, note)
+    if notes:
+        object.__setattr__(error, "__notes__", notes)  # add_note would ask the class's own __setattr__
     return error
 
 

@@ -12,7 +12,7 @@ from django.utils.asyncio import async_unsafe
 
 from celery import backends, broker, conf
 from celery.exceptions import InvalidTask
-from celery.message import Call, Message, encode
+from celery.message import LONGEST_NAME, Call, Message, encode, is_name
 from celery.registry import tasks
 from celery.result import AsyncResult, OpenTransaction
 
@@ -21,6 +21,9 @@ R = TypeVar("R")
 
 #: Messages that `delay_many` publishes, and waits for, together.
 BATCH = 1000
+
+#: The column is a 16-bit number.
+HIGHEST_PRIORITY = 32767
 
 BLOCKING = (
     "Sending a task or a query of its result blocks, and this thread runs an event loop. "
@@ -272,18 +275,31 @@ def _message(  # noqa: PLR0913 - what a call can say
     if not name:
         text = f"{task!r} has no task name, so it cannot be sent. Decorate it with @task or register it."
         raise InvalidTask(text)
+    queue = queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.QUEUE
+    priority = priority if priority is not None else getattr(task, "priority", None)
+    _check_options(task_id=task_id or None, queue=queue, priority=priority)
     call = Call(task=name, task_id=task_id or str(uuid.uuid4()), args=args, kwargs=kwargs, eta=eta, expires=expires)
     content_type, encoding, body = encode(call, serializer or getattr(task, "serializer", None) or conf.TASK_SERIALIZER)
     return Message(
         task_id=call.task_id,
         task=name,
         body=body,
-        queue=queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.QUEUE,
-        priority=priority if priority is not None else getattr(task, "priority", None),
+        queue=queue,
+        priority=priority,
         content_type=content_type,
         content_encoding=encoding,
         visible_at=eta,
     )
+
+
+def _check_options(*, task_id: str | None, queue: str, priority: int | None) -> None:
+    for label, value in (("task_id", task_id), ("queue", queue)):
+        if value is not None and not is_name(value):
+            text = f"{label} is a text of at most {LONGEST_NAME} characters, without NUL, not {value!r:.80}"
+            raise ValueError(text)
+    if priority is not None and (type(priority) is not int or abs(priority) > HIGHEST_PRIORITY):
+        text = f"priority is a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}, not {priority!r:.80}"
+        raise ValueError(text)
 
 
 @async_unsafe(BLOCKING)

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from django.db import DataError, IntegrityError, transaction
 
 from celery import backends, broker, conf, signals, states
 from celery.backends import exceptions as stored_exceptions
+from celery.backends.base import BaseBackend
 from celery.broker import store
 from celery.exceptions import UnencodableResult
 from celery.worker import channel, job
@@ -26,7 +27,7 @@ from celery.worker.job import Consequences, Outcome
 logger = logging.getLogger("celery.worker")
 
 #: What concerns one row and not the world. InternalError is not here: a read-only server raises it.
-ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError)
+ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError, ArithmeticError)
 LARGEST_GROUP: Final = 500
 #: Outcomes that may wait to be stored before the child runs no further task.
 MOST_WAITING: Final = 4 * LARGEST_GROUP
@@ -129,13 +130,12 @@ class Writer(threading.Thread):
         if needs_rows and shares_commit:
             with transaction.atomic(using=alias):
                 planned = self._finish(alias, planned)
-                _store_results(backend, planned)
-                _store_messages(alias, planned)
+                _store_messages(alias, planned, _store_results(backend, planned))
         else:
-            _store_results(backend, planned)
+            winners = _store_results(backend, planned)
             if needs_rows:
                 with transaction.atomic(using=alias):
-                    _store_messages(alias, self._finish(alias, planned))
+                    _store_messages(alias, self._finish(alias, planned), winners)
         return [(outcome, plan.answer) for outcome, plan in planned]
 
     def _finish(
@@ -166,14 +166,18 @@ def _row(outcome: Outcome) -> int:
     return 0 if outcome.job.flags & job.SETTLED else outcome.job.delivery.row_id
 
 
-def _store_results(backend: Any, planned: Sequence[tuple[Outcome, Consequences]]) -> None:
+def _store_results(backend: BaseBackend, planned: Sequence[tuple[Outcome, Consequences]]) -> set[str]:
     results = [plan.result for _, plan in planned if plan.result]
-    if results:
-        backend.store(results)
+    return backend.store(results) if results else set()
 
 
-def _store_messages(alias: str, planned: Sequence[tuple[Outcome, Consequences]]) -> None:
-    messages = [plan.message for _, plan in planned if plan.message]
+def _store_messages(alias: str, planned: Sequence[tuple[Outcome, Consequences]], winners: set[str]) -> None:
+    """Insert what follows; the next attempt only where the RETRY of this one was accepted."""
+    messages = [
+        plan.message
+        for _, plan in planned
+        if plan.message and (plan.result is None or plan.result.state != states.RETRY or plan.result.task_id in winners)
+    ]
     if messages:
         store.of(alias).insert(messages)
 

@@ -198,7 +198,9 @@ class Store(WorkerRows):
 
     def next_due(self) -> datetime | None:
         """Return the earliest moment for which a message waits."""
-        statement = f"SELECT MIN(visible_at) FROM {TABLE} WHERE visible_at IS NOT NULL AND owner IS NULL"
+        statement = (
+            f"SELECT MIN(visible_at) FROM {TABLE} WHERE visible_at IS NOT NULL AND owner IS NULL AND dead_at IS NULL"
+        )
         ((value,),) = self.rows(statement, [])
         return self.read_moment(value)
 
@@ -227,6 +229,7 @@ def relayed_message(row: tuple[Any, ...]) -> tuple[int, Message]:
     """Return a row as its id and the message to publish; the counters travel as headers."""
     task, task_id, attempt, queue, rank, packed, body, row_id, _suspect, starts, crashes = row
     content_type, encoding, headers = wire.unpack_headers(packed)
+    headers = {name: value for name, value in headers.items() if name not in wire.COUNTERS}
     counters = {wire.RELAYED: 1, wire.STARTS: starts, wire.CRASHES: crashes}
     return row_id, Message(
         task_id=task_id,

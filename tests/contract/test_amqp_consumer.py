@@ -1,0 +1,603 @@
+"""What the consumer of RabbitMQ promises to the dispatcher."""
+
+import json
+import select
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from struct import pack
+from typing import Any
+from urllib.parse import urlsplit
+
+import amqp
+import pytest
+from pytest_django import Settings
+
+from celery import message as wire
+from celery.broker import amqp as driver
+from celery.broker.amqp import AmqpBroker, AmqpConsumer
+from celery.broker.base import Delivery
+from celery.exceptions import BrokerUnreachable, UnroutableMessage
+from celery.message import Message
+from tests.helpers import eventually
+from tests.proxy import Proxy
+
+pytestmark = pytest.mark.rabbitmq
+
+Making = Callable[..., AmqpConsumer]
+
+
+# -- helpers
+
+
+@pytest.fixture
+def broker(amqp_url: str) -> Iterator[AmqpBroker]:
+    made = AmqpBroker(amqp_url)
+    yield made
+    made._publisher.drop()
+
+
+@pytest.fixture
+def server(amqp_url: str) -> Iterator[Any]:
+    """A plain channel, for what our own publisher would never send."""
+    parts = urlsplit(amqp_url)
+    with amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host="/") as connection:
+        yield connection.channel()
+
+
+@pytest.fixture
+def queue(server: Any) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex}"
+    yield name
+    server.queue_delete(name)
+
+
+@pytest.fixture
+def proxy(amqp_url: str) -> Iterator[Proxy]:
+    parts = urlsplit(amqp_url)
+    with Proxy(parts.hostname or "", parts.port or 0) as made:
+        yield made
+
+
+@pytest.fixture
+def consuming(amqp_url: str) -> Iterator[Making]:
+    """Make connected consumers."""
+    made: list[AmqpConsumer] = []
+
+    def make(*queues: str, window: int = 100, port: int = 0) -> AmqpConsumer:
+        url = f"amqp://guest:guest@127.0.0.1:{port}//" if port else amqp_url
+        consumer = AmqpConsumer(url, "a" * 32, queues)
+        made.append(consumer)
+        consumer.set_window(window)
+        consumer.connect()
+        return consumer
+
+    yield make
+    for consumer in made:
+        consumer.close()
+
+
+def message(queue: str, **fields: Any) -> Message:
+    task_id = str(uuid.uuid4())
+    body = json.dumps({"task": "shop.add", "id": task_id, "args": [1, 2], "kwargs": {}}).encode()
+    return Message(**{"task_id": task_id, "task": "shop.add", "body": body, "queue": queue} | fields)
+
+
+def messages(queue: str, number: int) -> list[Message]:
+    return [message(queue) for _ in range(number)]
+
+
+def take(consumer: AmqpConsumer, number: int, *, limit: int = 1000) -> list[Delivery]:
+    """Take until `number` deliveries came."""
+    found: list[Delivery] = []
+
+    def all_came() -> bool:
+        found.extend(consumer.take(limit))
+        return len(found) >= number
+
+    assert eventually(all_came)
+    return found
+
+
+def take_nothing(consumer: AmqpConsumer, seconds: float = 0.2) -> None:
+    """See that nothing comes for a while."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        select.select([consumer.fileno()], [], [], min(left, consumer.next_poll()))
+        assert consumer.take(1000) == []
+
+
+def bodies(found: list[Delivery]) -> list[bytes]:
+    return [delivery.body for delivery in found]
+
+
+def sent_bodies(sent: list[Message]) -> list[bytes]:
+    return [one.body for one in sent]
+
+
+# -- what a delivery holds
+
+
+def test_a_delivery_holds_what_was_sent(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    sent = message(queue)
+    consumer = consuming(queue)
+    broker.publish([sent])
+
+    (found,) = take(consumer, 1)
+
+    assert found == Delivery(sent.task_id, 0, queue, 0, "", sent.body, tag=found.tag)
+
+
+def test_counters_and_marks_travel_beside_the_body(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    headers = {wire.STARTS: 1, wire.RELAYED: 1, "traceparent": "00-ab"}
+    broker.publish([message(queue, attempt=3, crashes=2, headers=headers)])
+
+    (found,) = take(consuming(queue), 1)
+
+    assert (found.attempt, found.crashes, found.starts) == (3, 2, 1)
+    assert found.relayed
+    assert found.suspect  # a start without an end
+    assert wire.unpack_headers(found.headers) == (wire.JSON, "utf-8", {"traceparent": "00-ab"})
+
+
+def test_urgent_messages_have_a_low_rank(broker: AmqpBroker, consuming: Making, queue: str, settings: Settings) -> None:
+    settings.CELERY_QUEUE_MAX_PRIORITY = 9
+    broker.publish([message(queue, priority=0), message(queue, priority=7)])
+
+    assert [delivery.rank for delivery in take(consuming(queue), 2)] == [-7, 0]
+
+
+def test_the_type_of_another_serializer_is_kept(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    broker.publish([message(queue, content_type="application/x-yaml", content_encoding="utf-8", body=b"{}")])
+
+    (found,) = take(consuming(queue), 1)
+
+    assert wire.unpack_headers(found.headers) == ("application/x-yaml", "utf-8", {})
+
+
+def test_a_message_of_protocol_2_keeps_the_headers_that_hold_its_call(
+    server: Any, consuming: Making, queue: str
+) -> None:
+    consumer = consuming(queue)
+    headers = {"lang": "py", "task": "shop.add", "id": "an-id", "retries": 2, "eta": None, "group": None}
+    body = json.dumps([[1, 2], {"z": 3}, {"callbacks": None}])
+    content = amqp.Message(
+        body, content_type="application/json", content_encoding="utf-8", application_headers=headers, priority=0
+    )
+    server.basic_publish(content, "celery", queue)
+
+    (found,) = take(consumer, 1)
+
+    content_type, encoding, kept = wire.unpack_headers(found.headers)
+    call = wire.decode(found.body, content_type=content_type, content_encoding=encoding, headers=kept)
+    assert found.task_id == "an-id"
+    assert (call.task, call.task_id, call.args, call.kwargs, call.retries) == ("shop.add", "an-id", [1, 2], {"z": 3}, 2)
+
+
+def test_large_and_empty_bodies_arrive_whole(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    sent = [message(queue, body=bytes([number]) * size) for number, size in enumerate((0, 1, 131072, 2_000_000, 5))]
+    broker.publish(sent)
+
+    assert bodies(take(consuming(queue), 5)) == sent_bodies(sent)
+
+
+# -- strangers
+
+
+def test_odd_properties_harm_nobody(server: Any, broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue)
+    odd: list[dict[str, Any]] = [
+        {},
+        {"content_type": "text/plain", "content_encoding": "latin-1"},
+        {"correlation_id": "nul\0", "application_headers": {"id": ["no", "text"]}},
+        {"application_headers": {"attempt": "many", "crashes": -1, "starts": 2**40, "relayed": None}},
+        {"application_headers": {"attempt": True, "when": datetime(2026, 1, 1, tzinfo=UTC), "content-type": "x"}},
+        {"application_headers": {"deep": nested(50), "bytes": b"\xff\xfe"}},
+    ]
+    for properties in odd:
+        server.basic_publish(amqp.Message("{}", **properties), "celery", queue)
+    broker.publish([message(queue)])
+
+    found = take(consumer, len(odd) + 1)
+
+    assert all(1 <= len(delivery.task_id) <= 255 for delivery in found)
+    assert {(delivery.attempt, delivery.crashes, delivery.starts) for delivery in found} == {(0, 0, 0)}
+    for delivery in found[:-1]:
+        content_type, _, headers = wire.unpack_headers(delivery.headers)
+        assert content_type == properties_type(odd[found.index(delivery)])
+        assert "content-type" not in headers
+
+
+def properties_type(properties: dict[str, Any]) -> str:
+    return str(properties.get("content_type", "application/data"))
+
+
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+def test_properties_that_nobody_can_read_harm_nobody(
+    server: Any, broker: AmqpBroker, consuming: Making, queue: str
+) -> None:
+    """RabbitMQ passes these on; amqp raises for each of them."""
+    consumer = consuming(queue)
+    far_future = b"\x04when" + b"T" + pack(">Q", 2**63)
+    not_utf8 = b"\x03\xff\xfe\xfd"
+    for raw in (
+        pack(">H", 0x2000) + table_of(far_future),
+        pack(">H", 0x2000) + table_of(b"\x01d" + nested_table(2000)),
+        pack(">H", 0x8000) + not_utf8,
+        pack(">H", 0x0400) + not_utf8,
+    ):
+        publish_raw(server, queue, raw, b"{}")
+    broker.publish([message(queue)])
+
+    found = take(consumer, 5)
+
+    types = [wire.unpack_headers(delivery.headers)[0] for delivery in found]
+    assert types == ["application/data"] * 4 + ["application/json"]
+
+
+def table_of(items: bytes) -> bytes:
+    return pack(">I", len(items)) + items
+
+
+def nested_table(depth: int) -> bytes:
+    made = b""
+    for _ in range(depth):
+        made = b"A" + table_of(made)
+    return made
+
+
+def publish_raw(server: Any, queue: str, properties: bytes, body: bytes) -> None:
+    """Publish with properties that amqp would not write."""
+
+    class Raw(amqp.Message):  # type: ignore[misc]
+        def _serialize_properties(self) -> bytes:
+            return properties
+
+    server.basic_publish(Raw(body), "celery", queue)
+
+
+def test_a_routing_key_of_a_stranger_does_not_rename_the_queue(server: Any, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue)
+    server.queue_bind(queue, "amq.topic", "shop.#")
+    server.basic_publish(amqp.Message("{}"), "amq.topic", "shop.orders")
+
+    (found,) = take(consumer, 1)
+
+    assert found.queue == queue
+
+
+# -- taking
+
+
+def test_taking_never_waits_and_never_exceeds_its_limit(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue)
+    assert consumer.take(10) == []
+    sent = messages(queue, 20)
+    broker.publish(sent)
+
+    found = take(consumer, 1, limit=7)
+    while len(found) < 20:
+        more = take(consumer, 1, limit=7)
+        assert len(more) <= 7
+        found += more
+
+    assert bodies(found) == sent_bodies(sent)
+
+
+def test_what_was_read_but_not_taken_asks_for_a_look_soon(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue)
+    broker.publish(messages(queue, 5))
+
+    assert eventually(lambda: consumer.take(0) == [] and consumer.next_poll() < 0.1)
+
+    assert len(consumer.take(10)) == 5
+    assert consumer.next_poll() <= 1.0
+
+
+def test_the_descriptor_tells_when_there_is_something(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue)
+    take_nothing(consumer)
+
+    broker.publish([message(queue)])
+
+    assert select.select([consumer.fileno()], [], [], 5)[0]
+
+
+def test_several_queues_are_consumed_side_by_side(
+    broker: AmqpBroker, server: Any, consuming: Making, queue: str
+) -> None:
+    other = f"{queue}-other"
+    consumer = consuming(queue, other)
+    broker.publish([message(queue), message(other)])
+
+    found = take(consumer, 2)
+
+    assert {delivery.queue for delivery in found} == {queue, other}
+    server.queue_delete(other)
+
+
+# -- settling
+
+
+def test_what_is_settled_never_comes_again(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    sent = messages(queue, 10)
+    broker.publish(sent)
+    consumer = consuming(queue)
+    found = take(consumer, 10)
+
+    for chosen in (found[3:5], [found[9]], found[0:2], [found[2], found[6]]):
+        consumer.settle(chosen)
+    consumer.settle(found[:2])  # a second time: nothing happens
+    assert broker.depth(queue) == 0
+    consumer.close()
+
+    again = take(consuming(queue), 3)
+    assert bodies(again) == [sent[5].body, sent[7].body, sent[8].body]
+    assert all(delivery.suspect for delivery in again)
+
+
+def test_a_message_in_hand_holds_no_other_back(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue, window=2)
+    broker.publish(messages(queue, 50))
+    (slow,) = take(consumer, 1, limit=1)
+
+    for _ in range(49):
+        consumer.settle(take(consumer, 1, limit=1))
+
+    consumer.settle([slow])
+    consumer.close()
+    assert broker.depth(queue) == 0
+
+
+def test_settling_for_certain_waits_for_the_server(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    broker.publish(messages(queue, 4))
+    consumer = consuming(queue)
+    found = take(consumer, 4)
+
+    assert consumer.settle_for_certain(found[:3]) == found[:3]
+    assert consumer.settle_for_certain(found[:3]) == []
+
+    consumer.close()
+    assert len(take(consuming(queue), 1)) == 1
+
+
+def test_messages_that_come_during_the_round_trip_are_kept(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    broker.publish(messages(queue, 30))
+    consumer = consuming(queue)
+    found = take(consumer, 1, limit=1)
+    broker.publish(messages(queue, 5))
+
+    assert consumer.settle_for_certain(found) == found
+
+    assert len(take(consumer, 34)) == 34
+
+
+def test_what_is_given_back_comes_again(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    sent = messages(queue, 6)
+    broker.publish(sent)
+    consumer = consuming(queue)
+    found = take(consumer, 6)
+
+    consumer.settle(found[:2])
+    consumer.give_back(found[2:4])
+    consumer.give_back(found[5:])
+
+    again = take(consumer, 3)
+    assert bodies(again) == [sent[2].body, sent[3].body, sent[5].body]
+
+
+def test_answers_of_an_older_connection_are_ignored(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    sent = messages(queue, 2)
+    broker.publish(sent)
+    consumer = consuming(queue)
+    old = take(consumer, 2)
+    consumer.connect()
+
+    consumer.settle(old)
+    consumer.give_back(old)
+    assert consumer.settle_for_certain(old) == []
+    consumer.settle([old[0]._replace(tag=None)])
+
+    again = take(consumer, 2)
+    assert bodies(again) == sent_bodies(sent)
+    consumer.settle(again)
+    take_nothing(consumer)
+
+
+# -- the window
+
+
+def test_the_window_bounds_what_is_unsettled(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    broker.publish(messages(queue, 20))
+    consumer = consuming(queue, window=2)
+    found = take(consumer, 2)
+    take_nothing(consumer)
+
+    consumer.settle(found)
+
+    assert len(take(consumer, 2)) == 2
+    take_nothing(consumer)
+
+
+def test_a_wider_window_reaches_a_consumer_that_runs(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    sent = messages(queue, 20)
+    broker.publish(sent)
+    consumer = consuming(queue, window=2)
+    found = take(consumer, 2)
+
+    consumer.set_window(8)
+    found += take(consumer, 8)
+    take_nothing(consumer)
+    consumer.set_window(1000)
+    found += take(consumer, 10)
+
+    assert bodies(found) == sent_bodies(sent)
+    assert consumer.settle_for_certain(found) == found
+    consumer.close()
+    assert broker.depth(queue) == 0
+
+
+def test_small_changes_of_the_window_change_nothing(consuming: Making, queue: str) -> None:
+    consumer = consuming(queue, window=100)
+    before = consumer._subscription
+
+    for count in (100, 51, 199, 60):
+        consumer.set_window(count)
+
+    assert consumer._subscription == before
+
+
+def test_a_closed_window_stops_the_flow_until_it_opens(broker: AmqpBroker, consuming: Making, queue: str) -> None:
+    consumer = consuming(queue, window=1)
+    broker.publish(messages(queue, 3))
+    (held,) = take(consumer, 1)
+
+    consumer.set_window(0)
+    consumer.settle_for_certain([held])
+    take_nothing(consumer)
+
+    consumer.set_window(4)
+    assert len(take(consumer, 2)) == 2
+
+
+def test_queues_share_the_window(broker: AmqpBroker, server: Any, consuming: Making, queue: str) -> None:
+    other = f"{queue}-other"
+    broker.publish([*messages(queue, 10), *messages(other, 10)])
+    consumer = consuming(queue, other, window=6)
+
+    found = take(consumer, 6)
+    take_nothing(consumer)
+
+    assert len(found) == 6
+    server.queue_delete(other)
+
+
+# -- losing the connection
+
+
+def test_a_lost_connection_raises_and_another_begins_anew(
+    broker: AmqpBroker, consuming: Making, proxy: Proxy, queue: str
+) -> None:
+    broker.publish(messages(queue, 2))
+    consumer = consuming(queue, port=proxy.port)
+    (old, _) = take(consumer, 2)
+    descriptor = consumer.fileno()
+    proxy.cut()
+
+    with pytest.raises(consumer.errors):
+        take_nothing(consumer, 5)
+    assert consumer.fileno() == descriptor  # to be unregistered by it
+    consumer.close()
+    assert consumer.fileno() == -1
+
+    consumer.connect()
+    consumer.settle([old])
+    assert all(delivery.suspect for delivery in take(consumer, 2))
+
+
+def test_a_deleted_queue_raises_and_is_declared_again(
+    broker: AmqpBroker, server: Any, consuming: Making, queue: str
+) -> None:
+    consumer = consuming(queue)
+    server.queue_delete(queue)
+
+    with pytest.raises(consumer.errors):
+        take_nothing(consumer, 5)
+
+    consumer.connect()
+    broker.publish([message(queue)])
+    assert len(take(consumer, 1)) == 1
+
+
+def test_a_server_without_a_sign_of_life_counts_as_lost(
+    consuming: Making, proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "HEARTBEAT", 1.0)
+    monkeypatch.setattr(driver, "TICK", 0.1)
+    consumer = consuming(queue, port=proxy.port)
+    take_nothing(consumer, 3)  # heartbeats keep it
+    proxy.stall()
+
+    with pytest.raises(consumer.errors):
+        take_nothing(consumer, 10)
+
+
+def test_a_round_trip_that_is_not_answered_raises(
+    broker: AmqpBroker, consuming: Making, proxy: Proxy, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "ROUND_TRIP_TIMEOUT", 0.3)
+    broker.publish([message(queue)])
+    consumer = consuming(queue, port=proxy.port)
+    found = take(consumer, 1)
+    proxy.stall()
+
+    with pytest.raises(consumer.errors):
+        consumer.settle_for_certain(found)
+
+
+def test_half_a_frame_is_not_waited_for(broker: AmqpBroker, consuming: Making, proxy: Proxy, queue: str) -> None:
+    consumer = consuming(queue, port=proxy.port)
+    proxy.chunk = 11
+    broker.publish([message(queue)])
+
+    assert len(take(consumer, 1)) == 1
+
+
+def test_a_server_that_is_away_is_named(consuming: Making, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "CONNECT_TIMEOUT", 0.5)
+    consumer = AmqpConsumer("amqp://me:secret@127.0.0.1:1//", "a" * 32, [queue])
+
+    with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1 cannot be reached") as caught:
+        consumer.connect()
+
+    assert isinstance(caught.value, consumer.errors)
+    assert "secret" not in str(caught.value)
+    consumer.close()
+
+
+def test_a_queue_with_other_arguments_is_told(
+    broker: AmqpBroker, queue: str, amqp_url: str, settings: Settings
+) -> None:
+    broker.publish([message(queue)])
+    settings.CELERY_QUEUE_TYPE = "quorum"
+    consumer = AmqpConsumer(amqp_url, "a" * 32, [queue])
+
+    with pytest.raises(UnroutableMessage, match="CELERY_QUEUE_TYPE") as caught:
+        consumer.connect()
+
+    assert isinstance(caught.value, consumer.errors)
+    assert consumer.fileno() == -1
+
+
+def test_closing_twice_or_before_connecting_is_harmless(amqp_url: str, consuming: Making, queue: str) -> None:
+    AmqpConsumer(amqp_url, "a" * 32, [queue]).close()
+    consumer = consuming(queue)
+
+    consumer.close()
+    consumer.close()
+
+    assert consumer.take is not None
+    with pytest.raises(consumer.errors):
+        consumer.take(1)
+
+
+def test_quorum_queues_are_consumed_alike(
+    broker: AmqpBroker, consuming: Making, queue: str, settings: Settings
+) -> None:
+    settings.CELERY_QUEUE_TYPE = "quorum"
+    sent = messages(queue, 20)
+    broker.publish(sent)
+    consumer = consuming(queue, window=4)
+    found = take(consumer, 4)
+    consumer.set_window(40)
+    found += take(consumer, 16)
+
+    assert bodies(found) == sent_bodies(sent)
+    assert consumer.settle_for_certain(found) == found

@@ -1,0 +1,559 @@
+"""The table of messages, as each of its dialects has to keep it."""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+from django.db import connections, transaction
+from psycopg import sql
+
+from celery import message as wire
+from celery.broker.base import Delivery
+from celery.broker.store.base import PAGE, Store
+from celery.exceptions import LeaseLost
+from celery.message import Message
+from celery.models import Message as Row
+from celery.models import Worker
+
+T = TypeVar("T")
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+ME, OTHER = "a" * 32, "b" * 32
+
+
+def message(task_id: str = "", **fields: Any) -> Message:
+    return Message(
+        **{"task_id": task_id or str(uuid.uuid4()), "task": "shop.add", "body": b"{}", "queue": "celery"} | fields
+    )
+
+
+def messages(number: int) -> list[Message]:
+    return [message() for _ in range(number)]
+
+
+def enlist(kept: Store, owner: str, *, counter: int = 0) -> None:
+    kept.enlist(owner, name=f"{owner[0]}@host", pid=1, queues=["celery"], concurrency=2, lease=30.0)
+    for _ in range(counter):
+        kept.renew(owner)
+
+
+def in_thread(function: Callable[[], T]) -> T:
+    """Run on another thread, and so on another connection."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_closing, function).result(timeout=30)
+
+
+def _closing(function: Callable[[], T]) -> T:
+    try:
+        return function()
+    finally:
+        for connection in connections.all(initialized_only=True):
+            connection.close()
+
+
+def row_of(task_id: str, alias: str) -> Row:
+    return Row.objects.using(alias).get(task_id=task_id)
+
+
+@pytest.fixture
+def worker(kept: Store) -> str:
+    """A worker that may claim."""
+    enlist(kept, ME)
+    return ME
+
+
+@pytest.fixture
+def claimed(kept: Store, worker: str) -> Delivery:
+    """A message that the worker holds."""
+    kept.insert([message("held")])
+    (delivery,) = kept.claim(worker, "celery", 1)
+    return delivery
+
+
+class TestInserting:
+    def test_a_message_comes_out_as_it_went_in(self, kept: Store, worker: str) -> None:
+        sent = message("x", body=bytes(range(256)), attempt=3, priority=7, headers={"traceparent": "00-é"}, crashes=2)
+
+        kept.insert([sent])
+
+        (got,) = kept.claim(worker, "celery", 10)
+        assert (got.task_id, got.attempt, got.queue, got.rank, got.body) == ("x", 3, "celery", -7, bytes(range(256)))
+        assert wire.unpack_headers(got.headers) == (wire.JSON, "utf-8", {"traceparent": "00-é"})
+        assert (got.crashes, got.starts, got.suspect, got.tag, got.relayed) == (2, 0, False, None, False)
+
+    def test_more_messages_than_fit_one_statement_all_get_rows(self, kept: Store, alias: str) -> None:
+        ids = kept.insert(messages(2 * PAGE + 1))
+
+        assert len(set(ids)) == 2 * PAGE + 1 == Row.objects.using(alias).count()
+
+    def test_no_messages_need_no_statement(self, kept: Store) -> None:
+        assert kept.insert([]) == []
+
+    def test_a_second_message_of_the_same_attempt_is_left_out(self, kept: Store, alias: str) -> None:
+        first = kept.insert([message("x", body=b"first")])
+
+        second = kept.insert([message("x", body=b"second"), message("y")])
+
+        assert (len(first), len(second)) == (1, 1)
+        assert bytes(row_of("x", alias).body) == b"first"
+
+    def test_the_same_attempt_twice_in_one_call_has_one_row(self, kept: Store) -> None:
+        assert len(kept.insert([message("x"), message("x")])) == 1
+
+    def test_another_attempt_of_the_same_id_has_a_row_of_its_own(self, kept: Store) -> None:
+        assert len(kept.insert([message("x", attempt=1), message("x", attempt=2)])) == 2
+
+    def test_five_megabytes_survive(self, kept: Store, worker: str) -> None:
+        body = b"\0\xff" * 2_621_440
+
+        kept.insert([message(body=body)])
+
+        assert kept.claim(worker, "celery", 1)[0].body == body
+
+    def test_a_reason_makes_it_a_dead_row(self, kept: Store, worker: str, alias: str) -> None:
+        kept.insert([message("x", reason="it killed three children", crashes=3)])
+
+        assert row_of("x", alias).dead_at is not None
+        assert kept.claim(worker, "celery", 1) == []
+
+    def test_hold_hides_only_what_has_no_moment_of_its_own(self, kept: Store, alias: str) -> None:
+        kept.insert([message("now"), message("later", visible_at=NOW + SECOND)], hold=NOW)
+
+        assert row_of("now", alias).visible_at == NOW
+        assert row_of("later", alias).visible_at == NOW + SECOND
+
+    def test_a_row_may_be_owned_from_its_beginning(self, kept: Store, worker: str, alias: str) -> None:
+        kept.insert([message("parked")], owner=worker)
+
+        assert row_of("parked", alias).owner == worker
+        assert kept.claim(worker, "celery", 1) == []
+
+    def test_rows_of_a_transaction_that_is_rolled_back_vanish(self, kept: Store, alias: str) -> None:
+        with transaction.atomic(using=alias):
+            kept.insert(messages(3))
+            transaction.set_rollback(True, using=alias)
+
+        assert not Row.objects.using(alias).exists()
+
+    def test_rows_of_a_savepoint_that_is_rolled_back_vanish(self, kept: Store, alias: str) -> None:
+        with transaction.atomic(using=alias):
+            kept.insert([message("kept")])
+            with transaction.atomic(using=alias):
+                kept.insert([message("gone")])
+                transaction.set_rollback(True, using=alias)
+
+        assert [row.task_id for row in Row.objects.using(alias).all()] == ["kept"]
+
+    def test_nobody_else_sees_a_row_before_its_commit(self, kept: Store, alias: str) -> None:
+        with transaction.atomic(using=alias):
+            kept.insert([message()])
+            seen = in_thread(lambda: Row.objects.using(alias).count())
+
+        assert seen == 0
+        assert Row.objects.using(alias).count() == 1
+
+
+class TestClaiming:
+    def test_the_most_urgent_comes_first_and_then_the_oldest(self, kept: Store, worker: str) -> None:
+        kept.insert(
+            [message(name, priority=rank) for name, rank in (("c", 1), ("a", 9), ("d", 1), ("b", 9), ("e", None))]
+        )
+
+        assert [delivery.task_id for delivery in kept.claim(worker, "celery", 10)] == ["a", "b", "c", "d", "e"]
+
+    def test_a_limit_leaves_the_rest_in_order(self, kept: Store, worker: str) -> None:
+        kept.insert([message(name) for name in "abcde"])
+
+        claims = [[delivery.task_id for delivery in kept.claim(worker, "celery", 2)] for _ in range(4)]
+
+        assert claims == [["a", "b"], ["c", "d"], ["e"], []]
+
+    def test_only_the_queue_asked_for_is_served(self, kept: Store, worker: str) -> None:
+        kept.insert([message("mine", queue="mail"), message("not mine")])
+
+        assert [delivery.task_id for delivery in kept.claim(worker, "mail", 10)] == ["mine"]
+
+    def test_a_worker_without_a_row_takes_nothing(self, kept: Store, alias: str) -> None:
+        kept.insert(messages(3))
+
+        assert kept.claim(ME, "celery", 10) == []
+        assert not Row.objects.using(alias).filter(owner__isnull=False).exists()
+
+    def test_what_is_scheduled_owned_or_dead_is_not_ready(self, kept: Store, worker: str) -> None:
+        enlist(kept, OTHER)
+        kept.insert([message(visible_at=NOW), message(reason="bad")])
+        kept.insert([message()], owner=OTHER)
+
+        assert kept.claim(worker, "celery", 10) == []
+
+    def test_two_claimers_never_share_a_row(self, kept: Store, worker: str) -> None:
+        kept.insert(messages(400))
+        enlist(kept, OTHER)
+        start = threading.Barrier(4)
+
+        def drain(owner: str) -> list[int]:
+            start.wait(timeout=30)
+            return [delivery.row_id for batch in iter(lambda: kept.claim(owner, "celery", 7), []) for delivery in batch]
+
+        with ThreadPoolExecutor(4) as pool:
+            drained = [pool.submit(_closing, lambda owner=owner: drain(owner)) for owner in (ME, OTHER, ME, OTHER)]
+            taken = [row_id for future in drained for row_id in future.result(timeout=60)]
+
+        assert len(taken) == len(set(taken)) == 400
+
+
+class TestSettling:
+    def test_finishing_deletes_what_is_ours_and_names_it(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        assert kept.finish(ME, [claimed.row_id, claimed.row_id + 1]) == {claimed.row_id}
+        assert not Row.objects.using(alias).exists()
+
+    def test_finishing_twice_finds_nothing(self, kept: Store, claimed: Delivery) -> None:
+        kept.finish(ME, [claimed.row_id])
+
+        assert kept.finish(ME, [claimed.row_id]) == set()
+
+    def test_finishing_nothing_needs_no_statement(self, kept: Store) -> None:
+        assert kept.finish(ME, []) == set()
+
+    def test_releasing_makes_it_ready_and_uncounted(self, kept: Store, claimed: Delivery) -> None:
+        assert kept.release(ME, [claimed.row_id]) == {claimed.row_id}
+
+        (again,) = kept.claim(ME, "celery", 1)
+        assert again == claimed
+
+    def test_a_start_mark_is_taken_off_by_a_clean_release(self, kept: Store, claimed: Delivery) -> None:
+        kept.mark_started(ME, [claimed.row_id])
+
+        kept.release(ME, [claimed.row_id], marked=True)
+
+        (again,) = kept.claim(ME, "celery", 1)
+        assert again.starts == 0
+
+    def test_a_start_mark_survives_the_loss_of_the_worker(self, kept: Store, claimed: Delivery) -> None:
+        assert kept.mark_started(ME, [claimed.row_id]) == {claimed.row_id}
+
+        kept.retire(ME)
+
+        enlist(kept, OTHER)
+        (again,) = kept.claim(OTHER, "celery", 1)
+        assert (again.starts, again.suspect) == (1, True)
+
+    def test_a_crash_is_counted_in_place_of_the_start_mark(self, kept: Store, claimed: Delivery) -> None:
+        kept.mark_started(ME, [claimed.row_id])
+
+        assert kept.count_crash(ME, claimed.row_id, marked=True)
+
+        (again,) = kept.claim(ME, "celery", 1)
+        assert (again.crashes, again.starts, again.suspect) == (1, 0, False)
+
+    def test_a_buried_message_is_kept_with_its_reason(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        assert kept.bury(ME, claimed.row_id, crashes=3, reason="signal 11 on the third try")
+
+        row = row_of("held", alias)
+        assert (row.crashes, row.reason, row.owner) == (3, "signal 11 on the third try", None)
+        assert row.dead_at is not None
+        assert kept.claim(ME, "celery", 1) == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda kept, row_id: kept.finish(OTHER, [row_id]),
+            lambda kept, row_id: kept.release(OTHER, [row_id]),
+            lambda kept, row_id: kept.release(OTHER, [row_id], marked=True),
+            lambda kept, row_id: kept.mark_started(OTHER, [row_id]),
+            lambda kept, row_id: kept.count_crash(OTHER, row_id, marked=False),
+            lambda kept, row_id: kept.bury(OTHER, row_id, crashes=3, reason="mine"),
+        ],
+        ids=["finish", "release", "release marked", "mark_started", "count_crash", "bury"],
+    )
+    def test_what_another_worker_holds_cannot_be_changed(
+        self, kept: Store, claimed: Delivery, alias: str, change: Callable[[Store, int], object]
+    ) -> None:
+        enlist(kept, OTHER)
+        before = Row.objects.using(alias).filter(task_id="held").values().get()
+
+        assert not change(kept, claimed.row_id)
+
+        assert Row.objects.using(alias).filter(task_id="held").values().get() == before
+
+
+class TestSchedule:
+    def test_only_what_is_due_becomes_ready(self, kept: Store, worker: str) -> None:
+        kept.insert([message("due", visible_at=NOW), message("later", visible_at=NOW + SECOND)])
+
+        assert kept.promote(NOW, 100) == 1
+        assert [delivery.task_id for delivery in kept.claim(worker, "celery", 10)] == ["due"]
+
+    def test_a_slice_promotes_no_more_than_its_limit_and_the_longest_due_first(self, kept: Store, worker: str) -> None:
+        kept.insert([message(str(age), visible_at=NOW - age * SECOND) for age in (1, 3, 2)])
+
+        assert [kept.promote(NOW, 2), kept.promote(NOW, 2), kept.promote(NOW, 2)] == [2, 1, 0]
+
+    def test_the_longest_due_is_promoted_first(self, kept: Store, worker: str) -> None:
+        kept.insert([message(str(age), visible_at=NOW - age * SECOND) for age in (1, 3, 2)])
+
+        kept.promote(NOW, 2)
+
+        assert {delivery.task_id for delivery in kept.claim(worker, "celery", 10)} == {"3", "2"}
+
+    def test_the_dead_stay_dead(self, kept: Store, alias: str) -> None:
+        kept.insert([message("x", visible_at=NOW, reason="bad")])
+
+        assert kept.promote(NOW, 100) == 0
+
+    def test_the_next_due_moment_is_known(self, kept: Store) -> None:
+        assert kept.next_due() is None
+
+        kept.insert([message(visible_at=NOW + SECOND), message(visible_at=NOW), message()])
+
+        assert kept.next_due() == NOW
+
+    def test_the_dead_are_never_due(self, kept: Store, worker: str) -> None:
+        kept.insert([message("unpublishable")])
+        ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
+        kept.bury(worker, row_id, crashes=0, reason="no queue for it")
+
+        assert kept.next_due() is None
+
+    @pytest.mark.parametrize("use_tz", [True, False])
+    def test_moments_are_the_same_whatever_use_tz_says(self, kept: Store, settings: Any, use_tz: bool) -> None:
+        settings.TIME_ZONE = "Europe/Berlin"
+        settings.USE_TZ = use_tz
+
+        kept.insert([message(visible_at=NOW)])
+
+        assert kept.next_due() == NOW
+        assert [kept.promote(NOW - SECOND, 1), kept.promote(NOW, 1)] == [0, 1]
+
+
+class TestRelay:
+    def test_it_takes_ready_and_due_rows_of_any_queue_and_nothing_else(self, kept: Store, worker: str) -> None:
+        enlist(kept, OTHER)
+        kept.insert([message("ready"), message("due", queue="mail", visible_at=NOW)])
+        kept.insert([message("later", visible_at=NOW + SECOND), message("dead", reason="bad")])
+        kept.insert([message("held")], owner=OTHER)
+
+        taken = kept.take_for_relay(worker, NOW, 100)
+
+        assert {relayed.task_id for _, relayed in taken} == {"ready", "due"}
+        assert kept.take_for_relay(worker, NOW, 100) == []
+
+    def test_what_it_takes_is_what_was_sent_and_says_that_it_was_relayed(self, kept: Store, worker: str) -> None:
+        sent = message("x", body=b"\0", queue="mail", priority=4, attempt=2, headers={"traceparent": "00"})
+        kept.insert([sent])
+
+        ((_, relayed),) = kept.take_for_relay(worker, NOW, 1)
+
+        assert relayed == message(
+            "x", body=b"\0", queue="mail", priority=4, attempt=2, headers={"traceparent": "00", wire.RELAYED: 1}
+        )
+
+    def test_it_keeps_another_content_type(self, kept: Store, worker: str) -> None:
+        pickled = {"content_type": "application/x-python-serialize", "content_encoding": "binary"}
+        kept.insert([message(**pickled)])
+
+        ((_, relayed),) = kept.take_for_relay(worker, NOW, 1)
+
+        assert (relayed.content_type, relayed.content_encoding) == ("application/x-python-serialize", "binary")
+
+    def test_the_counters_travel_as_headers(self, kept: Store, claimed: Delivery) -> None:
+        kept.mark_started(ME, [claimed.row_id])
+        kept.count_crash(ME, claimed.row_id, marked=False)
+
+        ((_, relayed),) = kept.take_for_relay(ME, NOW, 1)
+
+        assert (relayed.headers[wire.STARTS], relayed.headers[wire.CRASHES]) == (1, 1)
+
+    def test_a_counter_that_fell_to_zero_is_not_told_again(self, kept: Store, worker: str) -> None:
+        ids = kept.insert([message(headers={wire.STARTS: 1})], owner=worker)
+        kept.release(worker, ids, marked=True)
+
+        ((_, relayed),) = kept.take_for_relay(worker, NOW, 1)
+
+        assert not relayed.headers.get(wire.STARTS)
+
+    def test_without_a_worker_row_the_lease_is_lost(self, kept: Store) -> None:
+        kept.insert([message()])
+
+        with pytest.raises(LeaseLost):
+            kept.take_for_relay(ME, NOW, 1)
+
+    def test_interrupted_it_lets_go_of_its_rows_alone(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.insert([message("relayed")])
+        kept.take_for_relay(ME, NOW, 10)
+
+        assert kept.drop_relay_claims(ME) == 1
+
+        assert row_of("relayed", alias).owner is None
+        assert row_of("held", alias).owner == ME
+
+    def test_rows_locked_by_one_hook_are_passed_over_by_another(self, kept: Store, alias: str) -> None:
+        if connections[alias].vendor == "sqlite":
+            pytest.skip("SQLite locks the whole database, so there is nothing to pass over")
+        ids = kept.insert(messages(2))
+
+        with transaction.atomic(using=alias):
+            mine = kept.lock_rows(ids)
+            others = in_thread(lambda: kept.lock_rows(ids))
+
+        assert (len(mine), others) == (2, [])
+
+    def test_locked_rows_are_gone_once_they_are_deleted(self, kept: Store, alias: str) -> None:
+        ids = kept.insert(messages(2))
+
+        with transaction.atomic(using=alias):
+            kept.delete_rows([row_id for row_id, _ in kept.lock_rows(ids[:1])])
+
+        assert [row.pk for row in Row.objects.using(alias).all()] == ids[1:]
+
+
+class TestWorkers:
+    def test_proof_of_life_moves_the_counter(self, kept: Store, worker: str) -> None:
+        assert kept.renew(worker)
+
+        assert kept.census() == [(ME, "a@host", 1, 30.0)]
+
+    def test_a_renewal_without_a_row_says_that_the_worker_is_lost(self, kept: Store) -> None:
+        assert not kept.renew(ME)
+
+    def test_a_lost_worker_loses_its_row_and_its_messages_return_as_suspects(
+        self, kept: Store, claimed: Delivery, alias: str
+    ) -> None:
+        assert kept.retire(ME, counter=0) == 1
+
+        row = row_of("held", alias)
+        assert (row.owner, row.suspect) == (None, True)
+        assert kept.census() == []
+
+    def test_a_worker_whose_counter_moved_is_left_alone(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.renew(ME)
+
+        assert kept.retire(ME, counter=0) == -1
+
+        assert row_of("held", alias).owner == ME
+        assert len(kept.census()) == 1
+
+    def test_what_a_lost_relay_held_is_no_suspect(self, kept: Store, worker: str, alias: str) -> None:
+        kept.insert([message("relayed")])
+        kept.take_for_relay(worker, NOW, 1)
+
+        kept.retire(worker)
+
+        row = row_of("relayed", alias)
+        assert (row.owner, row.suspect) == (None, False)
+
+    def test_only_the_lost_worker_loses_its_messages(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        enlist(kept, OTHER)
+        kept.insert([message("theirs")], owner=OTHER)
+
+        kept.retire(ME)
+
+        assert row_of("theirs", alias).owner == OTHER
+
+    def test_messages_of_workers_without_a_row_are_given_back(self, kept: Store, worker: str, alias: str) -> None:
+        kept.insert([message("orphan")], owner=OTHER)
+        kept.insert([message("cared for")], owner=worker)
+
+        assert kept.retire_orphans() == 1
+
+        assert row_of("orphan", alias).owner is None
+        assert row_of("cared for", alias).owner == ME
+
+    def test_the_dead_are_given_back_to_nobody(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.bury(ME, claimed.row_id, crashes=3, reason="bad")
+
+        assert kept.retire(ME) == 0
+        assert not row_of("held", alias).suspect
+
+    def test_an_idle_worker_says_so(self, kept: Store, worker: str, alias: str) -> None:
+        kept.set_idle(worker, idle=True)
+        assert Worker.objects.using(alias).get().idle
+
+        kept.set_idle(worker, idle=False)
+        assert not Worker.objects.using(alias).get().idle
+
+
+class TestNotify:
+    """NOTIFY serialises commits, so it is sent only where somebody waits for it."""
+
+    @pytest.fixture
+    def kept(self, kept: Store, alias: str) -> Store:
+        if connections[alias].vendor != "postgresql":
+            pytest.skip("NOTIFY is PostgreSQL's")
+        return kept
+
+    @pytest.fixture
+    def listener(self, kept: Store, alias: str) -> Iterator["psycopg.Connection[Any]"]:
+        """Another client that hears what workers hear."""
+        found = connections[alias].get_connection_params()
+        place = {name: found[name] for name in ("host", "port", "user", "dbname")}
+        with psycopg.connect(**place, autocommit=True) as connection:
+            connection.execute("LISTEN celery")
+            yield connection
+
+    def test_nobody_is_woken_while_nobody_is_idle(
+        self, kept: Store, worker: str, listener: "psycopg.Connection[Any]"
+    ) -> None:
+        kept.insert([message()])
+
+        assert heard(listener) == 0
+
+    def test_an_idle_worker_is_woken_once_a_page(
+        self, kept: Store, worker: str, listener: "psycopg.Connection[Any]"
+    ) -> None:
+        kept.set_idle(worker, idle=True)
+
+        kept.insert(messages(3))
+
+        assert heard(listener) == 1
+
+    def test_inside_a_transaction_it_is_woken_after_the_commit(
+        self, kept: Store, worker: str, alias: str, listener: "psycopg.Connection[Any]"
+    ) -> None:
+        kept.set_idle(worker, idle=True)
+
+        with transaction.atomic(using=alias):
+            kept.insert(messages(3))
+            before = heard(listener)
+
+        assert (before, heard(listener)) == (0, 1)
+
+    def test_a_rolled_back_transaction_wakes_nobody(
+        self, kept: Store, worker: str, alias: str, listener: "psycopg.Connection[Any]"
+    ) -> None:
+        kept.set_idle(worker, idle=True)
+
+        with transaction.atomic(using=alias):
+            kept.insert(messages(3))
+            transaction.set_rollback(True, using=alias)
+
+        assert heard(listener) == 0
+
+    def test_the_hints_of_a_worker_tell_of_it(self, kept: Store, worker: str) -> None:
+        hints = kept.hints()
+        kept.set_idle(worker, idle=True)
+        assert not hints.pending()
+
+        in_thread(lambda: kept.insert([message()]))
+        kept.claim(worker, "celery", 1)  # what the socket holds is read with the next answer
+
+        assert hints.pending()
+        assert not hints.pending()
+
+
+def heard(listener: "psycopg.Connection[Any]") -> int:
+    """Count the notifications so far: they come in the order of commits, so a last one of our own ends them."""
+    end = uuid.uuid4().hex
+    listener.execute(sql.SQL("NOTIFY celery, {}").format(sql.Literal(end)))
+    payloads: list[str] = []
+    for notification in listener.notifies(timeout=30):
+        if notification.payload == end:
+            return len(payloads)
+        payloads.append(notification.payload)
+    pytest.fail("the end never came")

@@ -1,0 +1,388 @@
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.core.management import call_command
+from django.db import connections
+from pytest_django import Settings
+
+import celery.checks
+from celery import conf
+from celery.broker import store
+
+WITH_PASSWORD = "amqp://shop:s3cret@p@ss@rabbit:5672/%2F"
+
+
+def found(*, deploy: bool = False) -> list[CheckMessage]:
+    """Run the checks as `manage.py check` does."""
+    return checks.run_checks(tags=["celery"], include_deployment_checks=deploy)
+
+
+def ids() -> list[str]:
+    return sorted(message.id or "" for message in found())
+
+
+def only(identity: str) -> CheckMessage:
+    (message,) = [message for message in found() if message.id == identity]
+    return message
+
+
+class Other:
+    """Takes a database's place in `connections`, for what cannot be had here."""
+
+    def __init__(self, vendor: str = "sqlite", version: tuple[int, ...] = (3, 45, 0), **configured: Any) -> None:
+        self.vendor = vendor
+        self.settings_dict = {"NAME": "shop.sqlite3", "OPTIONS": {}} | configured
+        self.Database = self
+        self.sqlite_version_info = version
+        self.sqlite_version = ".".join(map(str, version))
+        self.alias = "other"
+
+
+@pytest.fixture
+def other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Make the queue's database one of the given kind."""
+
+    def replace(*args: Any, **configured: Any) -> None:
+        monkeypatch.setitem(connections.settings, "other", {**connections.settings["default"]})
+        connections["other"] = Other(*args, **configured)  # type: ignore[assignment]
+        settings.CELERY_BROKER_URL = "django://other"
+
+    yield replace
+    if "other" in connections.settings:
+        del connections["other"]
+
+
+class TestAProjectInOrder:
+    def test_has_nothing_to_hear(self) -> None:
+        assert found() == []
+
+    def test_hears_of_the_tuning_when_it_is_deployed(self) -> None:
+        (message,) = found(deploy=True)
+
+        assert (message.id, message.level) == ("celery.I001", checks.INFO)
+        assert message.hint is not None
+        assert "CELERY_SQLITE_TUNING = False" in message.hint
+
+    def test_opens_no_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(connections["default"]), "connect", lambda _: pytest.fail("it connected"))
+
+        found(deploy=True)
+
+    def test_as_startproject_writes_it_hears_nothing(self, plain_project: "Project") -> None:
+        assert plain_project.check() == "System check identified no issues (0 silenced).\n"
+
+
+class TestInstalled:
+    def test_the_application_brings_the_checks(self, plain_project: "Project") -> None:
+        plain_project.write("CELERY_XYZZY = 1")
+
+        assert "(celery.E001) CELERY_XYZZY is not a setting of celery." in plain_project.check()
+
+
+class Project:
+    """What `startproject` writes, with our application."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        call_command("startproject", "plain", folder)
+        self.write("INSTALLED_APPS.append('celery')")
+
+    def write(self, line: str) -> None:
+        with (self._folder / "plain" / "settings.py").open("a") as settings:
+            settings.write(f"{line}\n")
+
+    def check(self) -> str:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(self._folder), *sys.path])}
+        command = [sys.executable, "-m", "django", "check", "--settings", "plain.settings"]
+        done = subprocess.run(command, cwd=self._folder, env=environment, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def plain_project(tmp_path: Path) -> Project:
+    """A new project that has only our application added."""
+    return Project(tmp_path)
+
+
+class TestUnknownSettings:
+    def test_a_typing_error_is_answered_with_the_nearest_name(self, settings: Settings) -> None:
+        settings.CELERY_BAKEND = "database"
+
+        message = only("celery.E001")
+
+        assert message.msg == "CELERY_BAKEND is not a setting of celery."
+        assert message.hint == "Did you mean CELERY_BACKEND?"
+
+    def test_a_name_like_no_other_is_answered_with_all_names(self, settings: Settings) -> None:
+        settings.CELERY_XYZZY = 1
+
+        assert "CELERYD_CONCURRENCY" in str(only("celery.E001").hint)
+
+    @pytest.mark.parametrize("name", ["CELERYD_CONCURENCY", "CELERYD_XYZZY"])
+    def test_the_settings_of_the_daemon_are_checked_too(self, settings: Settings, name: str) -> None:
+        setattr(settings, name, 2)
+
+        assert ids() == ["celery.E001"]
+
+    @pytest.mark.parametrize("name", ["CELERYBEAT_X", "SHOP_CELERY_X", "celery_x", "AMQP_HOSTNAME"])
+    def test_the_settings_of_others_are_theirs(self, settings: Settings, name: str) -> None:
+        setattr(settings, name, 2)
+
+        assert ids() == []
+
+
+class TestWrongValues:
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            ("CELERYD_CONCURRENCY", "4", "CELERYD_CONCURRENCY = '4' is of type str; it must be of type int."),
+            ("CELERYD_CONCURRENCY", True, "CELERYD_CONCURRENCY = True is of type bool; it must be of type int."),
+            ("CELERYD_CONCURRENCY", 2.0, "CELERYD_CONCURRENCY = 2.0 is of type float; it must be of type int."),
+            ("CELERYD_LEASE", True, "CELERYD_LEASE = True is of type bool; it must be of type int or float."),
+            ("CELERY_SQLITE_TUNING", 1, "CELERY_SQLITE_TUNING = 1 is of type int; it must be of type bool."),
+            (
+                "CELERY_ACCEPT_CONTENT",
+                "json",
+                "CELERY_ACCEPT_CONTENT = 'json' is of type str; it must be of type list or tuple or set.",
+            ),
+            ("CELERY_BACKEND", b"x", "CELERY_BACKEND = b'x' is of type bytes; it must be of type str."),
+        ],
+    )
+    def test_a_wrong_type_is_told_with_value_and_types(
+        self, settings: Settings, name: str, value: object, text: str
+    ) -> None:
+        setattr(settings, name, value)
+
+        message = only("celery.E002")
+
+        assert message.msg == text
+        assert str(message.hint).startswith(conf.BY_NAME[name].sentence)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            (
+                "CELERY_QUEUE_TYPE",
+                "fast",
+                "CELERY_QUEUE_TYPE = 'fast' is not allowed; it must be one of 'classic', 'quorum'.",
+            ),
+            ("CELERYD_CONCURRENCY", 0, "CELERYD_CONCURRENCY = 0 is not allowed; it must be at least 1."),
+            ("CELERY_PUBLISH_TIMEOUT", 0.05, "CELERY_PUBLISH_TIMEOUT = 0.05 is not allowed; it must be at least 0.1."),
+            ("CELERYD_LEASE", float("nan"), "CELERYD_LEASE = nan is not allowed; it must be at least 1."),
+        ],
+    )
+    def test_a_value_that_cannot_be_is_told_with_what_can(
+        self, settings: Settings, name: str, value: object, text: str
+    ) -> None:
+        setattr(settings, name, value)
+
+        assert only("celery.E003").msg == text
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("CELERYD_LEASE", 20), ("CELERYD_CONCURRENCY", 1), ("CELERY_BACKEND", None)]
+    )
+    def test_what_the_table_allows_is_no_trouble(self, settings: Settings, name: str, value: object) -> None:
+        setattr(settings, name, value)
+
+        assert ids() == []
+
+    def test_every_wrong_setting_is_told_at_once(self, settings: Settings) -> None:
+        settings.CELERYD_LEASE = "long"
+        settings.CELERYD_CONCURRENCY = 0
+        settings.CELERY_BAKEND = "x"
+
+        assert ids() == ["celery.E001", "celery.E002", "celery.E003"]
+
+    def test_the_password_of_a_url_is_not_shown(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = [WITH_PASSWORD]
+
+        assert "p@ss" not in str(only("celery.E002"))
+
+    def test_a_very_long_value_is_cut(self, settings: Settings) -> None:
+        settings.CELERYD_CONCURRENCY = "x" * 10_000
+
+        assert len(only("celery.E002").msg) < 300
+
+
+class TestSerializers:
+    @pytest.mark.parametrize(
+        ("name", "value"), [("CELERY_TASK_SERIALIZER", "jsn"), ("CELERY_ACCEPT_CONTENT", ["json", "jsn"])]
+    )
+    def test_one_that_kombu_does_not_have_is_told(self, settings: Settings, name: str, value: object) -> None:
+        setattr(settings, name, value)
+
+        message = only("celery.E003")
+
+        assert message.msg == f"{name} names the serializer 'jsn', which kombu does not have."
+        assert "'json'" in str(message.hint)
+
+    @pytest.mark.parametrize("value", [[["json"], "json"], [7, "json"]])
+    def test_what_is_no_name_at_all_is_told(self, settings: Settings, value: object) -> None:
+        settings.CELERY_ACCEPT_CONTENT = value
+
+        assert ids() == ["celery.E003"]
+
+    def test_sending_what_no_worker_accepts_is_a_warning_with_the_line_to_write(self, settings: Settings) -> None:
+        settings.CELERY_TASK_SERIALIZER = "pickle"
+
+        message = only("celery.W003")
+
+        assert message.level == checks.WARNING
+        assert message.hint == "Write CELERY_ACCEPT_CONTENT = ['json', 'pickle']."
+
+    @pytest.mark.parametrize("accepted", ["pickle", "application/x-python-serialize"])
+    def test_sending_what_workers_accept_is_no_trouble(self, settings: Settings, accepted: str) -> None:
+        settings.CELERY_TASK_SERIALIZER = "pickle"
+        settings.CELERY_ACCEPT_CONTENT = {accepted}
+
+        assert ids() == []
+
+
+class TestBroker:
+    @pytest.mark.parametrize("url", ["", "django", "kafka://host", "DJANGO:/", "://x", "rabbit:5672"])
+    def test_an_unknown_scheme_is_told_with_the_known_ones(self, settings: Settings, url: str) -> None:
+        settings.CELERY_BROKER_URL = url
+
+        message = only("celery.E004")
+
+        assert "which no broker has" in message.msg
+        assert "django://, amqp://" in str(message.hint)
+
+    def test_a_database_that_is_not_configured_is_told_with_those_that_are(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = "django://nowhere"
+
+        assert "names the database 'nowhere'; DATABASES has: default" in only("celery.E004").msg
+
+    @pytest.mark.parametrize("url", ["amqp://shop:p/ss@rabbit/", "amqp://shop:s3cret@rabbit:port/", "amqp://[rabbit"])
+    def test_what_is_no_url_is_told_without_its_password(self, settings: Settings, url: str) -> None:
+        settings.CELERY_BROKER_URL = url
+
+        message = only("celery.E004")
+
+        assert "is not a URL" in message.msg
+        assert "s3cret" not in message.msg
+        assert "p/ss" not in message.msg
+
+    def test_an_unknown_scheme_is_told_without_the_password(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = WITH_PASSWORD.replace("amqp", "kafka")
+
+        message = only("celery.E004").msg
+
+        assert "kafka://***@rabbit" in message
+        assert "p@ss" not in message
+
+    def test_the_settings_of_0_2_are_checked_as_the_url_that_they_make(self, settings: Settings) -> None:
+        del settings.CELERY_BROKER_URL
+        settings.AMQP_HOST = "rabbit"
+        settings.AMQP_PORT = "many"
+
+        assert ids() == ["celery.E004"]
+
+
+class TestBackend:
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("nowhere.Backend", "No module named 'nowhere'"),
+            ("databse", "doesn't look like a module path|No module named"),
+            ("celery.backends.base.NoSuchBackend", "NoSuchBackend"),
+            ("celery.conf", "Backend"),
+            ("decimal.Decimal", "is not a result backend"),
+            ("celery.backends.base.BaseBackend", "abstract"),
+            ("", "cannot be had"),
+        ],
+    )
+    def test_one_that_cannot_be_had_is_told_with_the_reason(self, settings: Settings, name: str, reason: str) -> None:
+        settings.CELERY_BACKEND = name
+
+        message = only("celery.E005")
+
+        assert f"CELERY_BACKEND = {name!r}" in message.msg
+        assert "'database'" in str(message.hint)
+        assert re.search(reason, message.msg)
+
+    def test_the_backend_itself_is_no_trouble(self, settings: Settings) -> None:
+        settings.CELERY_BACKEND = "celery.backends.database.Backend"
+
+        assert ids() == []
+
+
+class TestDatabases:
+    def test_a_kind_that_is_not_supported_is_told(self, other: Any) -> None:
+        other("oracle")
+
+        message = only("celery.E006")
+
+        assert (
+            message.msg
+            == "DATABASES['other'], where messages would be kept, is of the kind 'oracle', which is not supported."
+        )
+        assert all(vendor in str(message.hint) for vendor in store.DIALECTS)
+
+    def test_no_database_at_all_is_told(self, other: Any) -> None:
+        other("unknown")
+
+        assert ids() == ["celery.E006"]
+
+    def test_an_old_sqlite_is_told(self, other: Any) -> None:
+        other(version=(3, 34, 1))
+
+        assert only("celery.E007").msg.startswith("SQLite 3.34.1 is too old")
+
+    @pytest.mark.parametrize("mode", ["DEFERRED", "deferred", "EXCLUSIVE", None])
+    def test_another_transaction_mode_is_a_warning(self, other: Any, mode: str | None) -> None:
+        other(OPTIONS={"transaction_mode": mode})
+
+        message = only("celery.W001")
+
+        assert message.level == checks.WARNING
+        assert message.hint == "Write DATABASES['other']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE'}."
+
+    @pytest.mark.parametrize("mode", ["IMMEDIATE", "immediate"])
+    def test_the_right_transaction_mode_is_no_trouble(self, other: Any, mode: str) -> None:
+        other(OPTIONS={"transaction_mode": mode})
+
+        assert ids() == []
+
+    def test_forbidding_the_tuning_without_doing_it_is_a_warning(self, other: Any, settings: Settings) -> None:
+        settings.CELERY_SQLITE_TUNING = False
+
+        other()
+
+        assert {"celery.W001"} == set(ids())
+
+    @pytest.mark.parametrize("name", [":memory:", "file:shop?mode=memory&cache=shared"])
+    def test_a_queue_in_memory_is_a_warning(self, other: Any, name: str) -> None:
+        other(NAME=name)
+
+        assert only("celery.W002").level == checks.WARNING
+
+    @pytest.mark.parametrize(
+        "name", ["shop.sqlite3", Path("shop.sqlite3"), "file:memorydb_default?mode=memory&cache=shared"]
+    )
+    def test_a_file_and_the_database_of_the_test_runner_are_no_trouble(self, other: Any, name: object) -> None:
+        other(NAME=name)
+
+        assert ids() == []
+
+    def test_results_in_memory_are_nobodys_queue(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(connections["default"].settings_dict, "NAME", ":memory:")
+        monkeypatch.setattr(celery.checks, "_url_trouble", lambda _: "is elsewhere")
+        settings.CELERY_BROKER_URL = "amqp://rabbit"
+
+        assert "celery.W002" not in ids()
+
+
+def test_every_id_is_explained_in_the_module() -> None:
+    source = Path(celery.checks.__file__).read_text()
+    used = {part.split('"')[0] for part in source.split('id="')[1:]}
+
+    assert used == {line.split()[0] for line in str(celery.checks.__doc__).splitlines() if line.startswith("celery.")}

@@ -1,0 +1,266 @@
+"""The documentation says what the code does: its examples run, its links lead somewhere, its names exist.
+
+That it builds without a warning is seen by `make docs`.
+"""
+
+import doctest
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from celery import backends, broker, conf, registry, result
+from celery.broker.base import Broker, Delivery
+from celery.message import Message, pack_headers
+from celery.task import base
+from celery.worker import child, job
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+README = ROOT / "README.rst"
+PAGES = sorted(path for path in DOCS.rglob("*.rst") if "_build" not in path.parts)
+MODULES = sorted(path for path in (ROOT / "celery").rglob("*.py") if ">>> " in path.read_text())
+
+#: A file below celery/, and perhaps a name in it, as the internals cite them.
+CITATION = re.compile(r"``([\w/]+\.py)(?:: ([\w.]+))?``")
+#: Targets of links: to files from anywhere, to pages by their role, directives that read a file.
+FILE_LINK = re.compile(r"`[^`<]+<([^>:]+)>`_")
+PAGE_LINK = re.compile(r":doc:`(?:[^`<]+<)?([^`>]+)>?`")
+READING = re.compile(r"^\.\. (?:include|literalinclude):: (\S+)$", re.MULTILINE)
+TOCTREE = re.compile(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   \S+\n)+)", re.MULTILINE)
+
+
+class Immediately(Broker):
+    """Runs what it is sent, at once and here, by the code of a child; what has to wait it forgets."""
+
+    def __init__(self) -> None:
+        super().__init__("immediately://")
+
+    def send(self, messages: Sequence[Message]) -> str | None:
+        """Run the messages, and store the results."""
+        for number, message in enumerate(messages, 1):
+            if not message.visible_at:
+                _run(job.Job(number, 0, _delivered(message)))
+        return None
+
+
+def _delivered(message: Message) -> Delivery:
+    packed = pack_headers(message)
+    return Delivery(message.task_id, message.attempt, message.queue, -(message.priority or 0), packed, message.body)
+
+
+def _run(work: job.Job) -> None:
+    planned = job.consequences(child.execute(work), worker="docs", unknown_patience=0)
+    if planned.result:
+        backends.default().store([planned.result])
+
+
+@pytest.fixture
+def _worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message is run at once."""
+    immediately = Immediately()
+    monkeypatch.setattr(broker, "current", lambda: immediately)
+
+
+@pytest.fixture
+def _examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The examples can be imported, and are new to whoever imports them."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(EXAMPLES) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def _failures(found: list[doctest.DocTest]) -> str:
+    """Run doctests and return what went wrong."""
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    report: list[str] = []
+    for one in found:
+        runner.run(one, out=report.append)
+    assert runner.tries, "there is no example"
+    return "".join(report)
+
+
+def _in_text(path: Path) -> list[doctest.DocTest]:
+    return [doctest.DocTestParser().get_doctest(path.read_text(), {}, path.name, str(path), 0)]
+
+
+def _in_module(module: ModuleType) -> list[doctest.DocTest]:
+    return [found for found in doctest.DocTestFinder().find(module) if found.examples]
+
+
+# Examples
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_worker", "_examples")
+def test_the_examples_of_the_readme_are_true() -> None:
+    assert not _failures(_in_text(README))
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_worker", "_examples")
+@pytest.mark.parametrize("name", ["classes", "failures", "listening", "options"])
+def test_an_example_of_the_docs_is_true(name: str) -> None:
+    assert not _failures(_in_module(importlib.import_module(name)))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_examples")
+def test_the_example_of_transactions_is_true() -> None:
+    """It looks into the queue, so it has a real one, in the test's database."""
+    assert not _failures(_in_module(importlib.import_module("transactions")))
+
+
+def test_every_example_is_tested() -> None:
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+
+    assert names == {"classes", "failures", "listening", "options", "transactions"}
+
+
+def test_every_example_is_shown() -> None:
+    shown = READING.findall((DOCS / "examples.rst").read_text())
+
+    assert {DOCS / name for name in shown} == {*EXAMPLES.glob("*.py"), EXAMPLES / "shop" / "tasks.py"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_examples_in_docstrings_are_true(path: Path) -> None:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+
+    assert not _failures(_in_module(importlib.import_module(".".join(parts).removesuffix(".__init__"))))
+
+
+@pytest.mark.parametrize("module", [base, result, registry])
+def test_the_public_api_has_examples(module: ModuleType) -> None:
+    assert _in_module(module)
+
+
+# The README
+
+
+def test_the_readme_shows_the_very_task_that_its_example_runs() -> None:
+    shown = (EXAMPLES / "shop" / "tasks.py").read_text()
+    indented = "".join(f"    {line}" if line.strip() else line for line in shown.splitlines(keepends=True))
+
+    assert f".. code-block:: python\n\n{indented}" in README.read_text()
+
+
+@pytest.mark.parametrize("command", ["make demo", "make test", "manage.py celeryd", "manage.py migrate"])
+def test_the_readme_shows_the_command(command: str) -> None:
+    assert command in README.read_text()
+
+
+def test_every_target_of_make_in_the_texts_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    texts = [path.read_text() for path in [README, ROOT / "CONTRIBUTING.rst", *PAGES]]
+    named = {name for text in texts for name in re.findall(r"(?:``|\$ )make ([a-z]+)", text)}
+
+    assert named
+    assert named <= targets
+
+
+def test_the_readme_says_that_it_is_not_the_celery_of_pypi() -> None:
+    first_screen = "\n".join(README.read_text().splitlines()[:25])
+
+    assert "not the Celery of PyPI" in first_screen
+    assert "pip uninstall celery" in first_screen
+
+
+@pytest.mark.parametrize("word", re.findall(r"``(CELERYD?_[A-Z_]+)``", README.read_text()))
+def test_a_setting_that_the_readme_names_exists(word: str) -> None:
+    assert word in conf.BY_NAME
+
+
+# The page of settings
+
+
+@pytest.fixture
+def text(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What the extension puts into the page."""
+    monkeypatch.syspath_prepend(DOCS)
+    return importlib.import_module("settings_text")
+
+
+def test_the_page_of_settings_describes_each_of_them(text: ModuleType) -> None:
+    described = [line.removeprefix(".. confval:: ") for line in text.page() if line.startswith(".. confval")]
+
+    assert described == sorted(conf.BY_NAME)
+
+
+def test_the_page_of_settings_has_each_sentence_and_default(text: ModuleType) -> None:
+    page = "\n".join(text.page())
+
+    for setting in conf.SETTINGS:
+        assert text.plain(setting.sentence) in page
+        assert f":default: {text.default(setting)}" in page
+
+
+def test_the_page_of_settings_is_made_by_the_extension() -> None:
+    assert ".. celery-settings::" in (DOCS / "settings.rst").read_text()
+
+
+# Links and names
+
+
+@pytest.mark.parametrize("path", [README, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(path: Path) -> None:
+    text = path.read_text()
+    pages = [f"{name}.rst" for name in PAGE_LINK.findall(text)]
+
+    for target in [*FILE_LINK.findall(text), *READING.findall(text), *pages]:
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_every_page_is_reached_from_the_first() -> None:
+    reached: set[Path] = set()
+    to_read = [DOCS / "index.rst"]
+    while to_read:
+        page = to_read.pop()
+        reached.add(page)
+        for entries in TOCTREE.findall(page.read_text()):
+            to_read += [found for entry in entries.split() for found in page.parent.glob(f"{entry}.rst")]
+
+    assert reached == set(PAGES)
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    numbers = [int(path.name[:4]) for path in sorted((DOCS / "decisions").glob("[0-9]*.rst"))]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "decisions").glob("[0-9]*.rst")), ids=lambda path: path.stem)
+def test_a_decision_has_the_four_parts(path: Path) -> None:
+    text = path.read_text()
+
+    assert text.startswith(f"{path.name[:4]}: ")
+    assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == [
+        "Context",
+        "Choice",
+        "Cost",
+        "What would change our mind",
+    ]
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(CITATION.findall((DOCS / "internals.rst").read_text()))))
+def test_what_the_internals_cite_is_in_the_code(file: str, name: str) -> None:
+    assert (ROOT / "celery" / file).is_file()
+
+    module = importlib.import_module(f"celery.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__"))
+    reduce(getattr, name.split(".") if name else [], module)
+
+
+def test_the_internals_cite_every_module_of_the_worker() -> None:
+    cited = {file for file, _ in CITATION.findall((DOCS / "internals.rst").read_text())}
+    modules = {f"worker/{path.name}" for path in (ROOT / "celery" / "worker").glob("*.py")}
+
+    assert modules - cited == {"worker/__init__.py"}
