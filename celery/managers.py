@@ -1,16 +1,13 @@
 """Reading results: the manager of `TaskMeta`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import models
 
 from celery import states
 
-if TYPE_CHECKING:
-    from celery.models import TaskMeta  # noqa: F401 - the row that is managed
 
-
-class TaskManager(models.Manager["TaskMeta"]):
+class TaskManager(models.Manager[Any]):
     """Finds results. Reading never creates a row."""
 
     def get_task(self, task_id: str) -> Any:

@@ -1,4 +1,4 @@
-"""One call as it travels: `Call` (what is asked) and `Message` (its envelope), and the way between them.
+"""One call as it travels: `Call` (what is asked), `Message` (its envelope), `Delivery` (as a worker holds it).
 
 The body is the classic one, which is also Celery's message protocol 1; protocol 2 is read too.
 What this module knows of kombu is its serialization.
@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kombu.serialization import dumps as kombu_dumps
 from kombu.serialization import loads as kombu_loads
@@ -75,6 +75,23 @@ class Message:
     visible_at: datetime | None = None
     crashes: int = 0
     reason: str | None = None
+
+
+class Delivery(NamedTuple):
+    """A message as a worker holds it. `body` is not decoded; `row_id` is 0 when it has no row in the database."""
+
+    task_id: str
+    attempt: int
+    queue: str
+    rank: int
+    headers: str
+    body: bytes
+    row_id: int = 0
+    tag: Any = None
+    suspect: bool = False
+    relayed: bool = False
+    starts: int = 0
+    crashes: int = 0
 
 
 def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:

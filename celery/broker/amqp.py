@@ -26,9 +26,9 @@ from celery.broker import store
 from celery.broker.amqp_frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
 from celery.broker.amqp_publisher import Publisher, declare, explained, user_timeout
 from celery.broker.amqp_transport import Connection, connect
-from celery.broker.base import OUTBOX_GRACE, Broker, Consumer, Delivery
+from celery.broker.base import OUTBOX_GRACE, Broker, Consumer
 from celery.exceptions import CeleryError, UnroutableMessage
-from celery.message import Message
+from celery.message import Delivery, Message
 
 logger = logging.getLogger("celery.broker")
 
@@ -222,15 +222,16 @@ class AmqpConsumer(Consumer):
 
         A new limit does not reach a subscription that exists; what the old one has delivered is kept.
         """
-        wanted = min(max(count, 0), LARGEST_WINDOW)
-        if wanted == self._window or self._window / 2 < wanted < 2 * self._window:
+        wanted, before = min(max(count, 0), LARGEST_WINDOW), self._window
+        is_near = wanted == before or before / 2 < wanted < 2 * before
+        if self._connection is None or not is_near:
+            self._window = wanted
+        if self._connection is None or is_near:
             return
-        before, self._window = self._window, wanted
-        if self._connection is not None:
-            if before:
-                self._unsubscribe()
-            if wanted:
-                self._subscribe()
+        if before:
+            self._unsubscribe()
+        if wanted:
+            self._subscribe()
 
     def _unsubscribe(self) -> None:
         for number in range(len(self._queues)):

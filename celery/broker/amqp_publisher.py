@@ -228,7 +228,7 @@ def user_timeout(seconds: float) -> dict[int, int]:
 def declare(channel: Any, queue: str) -> None:
     """Declare exchange, queue and binding, as Celery declares its default queue. Raises UnroutableMessage.
 
-    One round trip: what fails without an answer of its own fails the one that waits.
+    One round trip: what fails of the first two is told in place of the last one's answer.
     """
     if len(queue.encode()) > SHORT:
         raise UnroutableMessage(f"the name of a queue takes at most {SHORT} bytes in AMQP: {queue!r:.80}")
@@ -236,8 +236,8 @@ def declare(channel: Any, queue: str) -> None:
         channel.exchange_declare(
             conf.AMQP_EXCHANGE, conf.AMQP_EXCHANGE_TYPE, durable=True, auto_delete=False, nowait=True
         )
-        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=queue_arguments())
-        channel.queue_bind(queue, conf.AMQP_EXCHANGE, routing_key=queue, nowait=True)
+        channel.queue_declare(queue, durable=True, auto_delete=False, arguments=queue_arguments(), nowait=True)
+        channel.queue_bind(queue, conf.AMQP_EXCHANGE, routing_key=queue)
     except PreconditionFailed as error:
         raise UnroutableMessage(
             f"the queue {queue!r} or the exchange {conf.AMQP_EXCHANGE!r} exists on RabbitMQ with other arguments"

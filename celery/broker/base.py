@@ -7,32 +7,15 @@ the outbox of an open transaction). The drivers only publish and consume.
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 from django.db import transaction
 
 from celery.broker import store
-from celery.message import Message
+from celery.message import Delivery, Message
 
 #: Seconds for which an outbox row belongs to the on-commit hook of its transaction, before any relay may take it.
 OUTBOX_GRACE = 30.0
-
-
-class Delivery(NamedTuple):
-    """A message as a worker holds it. `body` is not decoded; `row_id` is 0 when it has no row in the database."""
-
-    task_id: str
-    attempt: int
-    queue: str
-    rank: int
-    headers: str
-    body: bytes
-    row_id: int = 0
-    tag: Any = None
-    suspect: bool = False
-    relayed: bool = False
-    starts: int = 0
-    crashes: int = 0
 
 
 class Broker:

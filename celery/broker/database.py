@@ -7,11 +7,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections
 
 from celery.broker import store
-from celery.broker.base import Broker, Consumer, Delivery
+from celery.broker.base import Broker, Consumer
 from celery.broker.store.base import READY, Hints
 from celery.broker.store.workers import TABLE
 from celery.exceptions import SchemaMissing
-from celery.message import Message
+from celery.message import Delivery, Message
 
 #: Seconds between polls: from the first after work ran out, doubling, to the floor under every hint.
 FIRST_POLL: Final = 0.002

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from celery.broker.base import Delivery
+from celery.message import Delivery
 from celery.worker import channel, job
 
 #: Jobs that wait in one child's channel, at most.

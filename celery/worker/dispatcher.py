@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from celery.broker.base import Consumer, Delivery
+from celery.broker.base import Consumer
+from celery.message import Delivery
 from celery.worker import channel, errands, job
 from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands

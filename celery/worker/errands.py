@@ -7,7 +7,7 @@ import contextlib
 import socket
 from typing import Any, Final
 
-from celery.broker.base import Delivery
+from celery.message import Delivery
 from celery.worker import channel
 from celery.worker.crew import Held
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from celery.broker.base import Consumer, Delivery
+from celery.broker.base import Consumer
+from celery.message import Delivery
 
 logger = logging.getLogger("celery.worker")
 

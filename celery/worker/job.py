@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 from celery import message as wire
 from celery import states
 from celery.backends.base import Result
-from celery.broker.base import Delivery
-from celery.message import Call, Message
+from celery.message import Call, Delivery, Message
 
 # -- between the dispatcher and a child
 

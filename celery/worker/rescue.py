@@ -14,10 +14,9 @@ from django.db import transaction
 from celery import backends, conf, signals, states
 from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
-from celery.broker.base import Delivery
 from celery.broker.store.base import Store
 from celery.exceptions import WorkerLost
-from celery.message import decode, unpack_headers
+from celery.message import Delivery, decode, unpack_headers
 from celery.worker import errands, job
 from celery.worker.errands import RUN, SETTLE, Asked
 

@@ -11,11 +11,10 @@ from typing import Any, Final
 from django.db import transaction
 
 from celery import message as wire
-from celery.broker.base import Delivery
 from celery.broker.store.statements import now
 from celery.broker.store.workers import TABLE, WorkerRows
 from celery.exceptions import LeaseLost
-from celery.message import Message
+from celery.message import Delivery, Message
 
 #: Rows in one INSERT; keeps statements below every database's limit on parameters.
 PAGE: Final = 500

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from django.db import connections, transaction
 
-from celery.broker.base import Delivery
 from celery.broker.store.base import READY, TAKEN, Hints, Store, deliveries
 from celery.broker.store.workers import TABLE
+from celery.message import Delivery
 
 CHANNEL: Final = "celery"
 POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"

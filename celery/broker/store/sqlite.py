@@ -6,9 +6,9 @@ taking the write lock.
 
 from django.db import connections
 
-from celery.broker.base import Delivery
 from celery.broker.store.base import READY, Hints, Store
 from celery.broker.store.workers import TABLE
+from celery.message import Delivery
 from celery.platform import FileWatch
 
 
