@@ -78,22 +78,32 @@ class PIDFile:
 
     def acquire(self) -> None:
         """Write our pid and hold the file; SystemExit if another process holds it or it cannot be written."""
-        try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            self._fd = -1
-            sys.exit(f"celeryd runs already with pid {self.get_pid()} (pid file {self.path}).")
+        while not self._lock():
+            pass
         os.truncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _lock(self) -> bool:
+        """Open and lock the file; False if its holder removed it between the two."""
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._close()
+            sys.exit(f"celeryd runs already with pid {self.get_pid()} (pid file {self.path}).")
+        except OSError as error:
+            sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
+        if self.path.exists() and os.path.samestat(os.fstat(self._fd), self.path.stat()):
+            return True
+        self._close()
+        return False
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
 
     def release(self) -> None:
         """Remove the file. Harmless when it is not held."""
         if self._fd >= 0:
             self.path.unlink(missing_ok=True)
-            os.close(self._fd)
-            self._fd = -1
+            self._close()

@@ -1,7 +1,7 @@
 """The broker on RabbitMQ: ``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS.
 
-Here are the broker and the worker's side; `amqp_publisher` publishes, `amqp_transport` has the connections and
-`amqp_frames` what is read and written on them.
+Here are the broker and the worker's side; `amqp_publisher` publishes, `amqp_transport` has the connections, and
+`amqp_frames` and `amqp_properties` what is read and written on them.
 """
 
 import logging
@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any, Final
-from uuid import uuid4
 
 from amqp import spec
 from amqp.exceptions import AMQPError
@@ -24,6 +23,7 @@ from celery import conf
 from celery import message as wire
 from celery.broker import store
 from celery.broker.amqp_frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
+from celery.broker.amqp_properties import delivery_of
 from celery.broker.amqp_publisher import Publisher, declare, explained, user_timeout
 from celery.broker.amqp_transport import Connection, connect
 from celery.broker.base import OUTBOX_GRACE, Broker, Consumer
@@ -45,15 +45,6 @@ SURPLUS_POLL: Final = 0.01
 WRITE_TIMEOUT: Final = 1.0
 #: The most messages that RabbitMQ may hand us unsettled.
 LARGEST_WINDOW: Final = 1024
-MAX_INTEGER: Final = 2**31 - 1
-MAX_COUNT: Final = 2**15 - 1
-MAX_ID: Final = 255
-#: The type of a message that names none: nobody decodes it, and the failure says so.
-UNTYPED: Final = "application/data"
-
-_OWN_HEADERS: Final = frozenset(
-    {wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, "content-type", "content-encoding"}
-)
 
 
 class AmqpBroker(Broker):
@@ -307,59 +298,3 @@ class AmqpConsumer(Consumer):
 
 
 _epochs: Final = count(1)
-
-
-def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
-    """Read a message. Nothing in it is trusted: what is odd is left out, and decoding the body tells the rest."""
-    properties = arrival.properties
-    headers = properties.get("application_headers") or {}
-    starts = sane(headers.get(wire.STARTS), MAX_COUNT)
-    return Delivery(
-        task_id=task_id_of(properties, headers),
-        attempt=sane(headers.get(wire.ATTEMPT), MAX_INTEGER),
-        queue=queue,
-        rank=-properties.get("priority", 0),
-        headers=packed(properties, headers),
-        body=arrival.body,
-        tag=tag,
-        suspect=arrival.redelivered or starts > 0,
-        relayed=wire.RELAYED in headers,
-        starts=starts,
-        crashes=sane(headers.get(wire.CRASHES), MAX_COUNT),
-    )
-
-
-def task_id_of(properties: dict[str, Any], headers: dict[str, Any]) -> str:
-    """Return the id of the task, or a fresh one for a message that has none."""
-    for candidate in (properties.get("correlation_id"), headers.get("id")):
-        if isinstance(candidate, str) and 0 < len(candidate) <= MAX_ID and "\0" not in candidate:
-            return candidate
-    return str(uuid4())
-
-
-def sane(value: Any, maximum: int) -> int:
-    """Return `value` if it is a counter in its bounds, else 0."""
-    return value if type(value) is int and 0 <= value <= maximum else 0
-
-
-def packed(properties: dict[str, Any], headers: dict[str, Any]) -> str:
-    """Return headers and content type as `message.pack_headers` writes them: empty in the usual case."""
-    extras = {name: value for name, value in headers.items() if name not in _OWN_HEADERS}
-    kind = properties.get("content_type") or UNTYPED
-    encoding = properties.get("content_encoding") or "utf-8"
-    if kind != wire.JSON or encoding.lower() != "utf-8":
-        extras |= {"content-type": kind, "content-encoding": encoding}
-    if not extras:
-        return ""
-    try:
-        return wire.to_json(extras)
-    except Exception:  # noqa: BLE001 - any value may be at fault, in its own way
-        return wire.to_json({name: value for name, value in extras.items() if _is_json(name, value)})
-
-
-def _is_json(name: Any, value: Any) -> bool:
-    try:
-        wire.to_json({name: value})
-    except Exception:  # noqa: BLE001 - see packed()
-        return False
-    return True

@@ -6,31 +6,25 @@ kombu's own ``confirm_publish`` takes any confirm for that of the last message; 
 import socket
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from struct import Struct
 from typing import Any, Final
 
+from amqp import spec
 from amqp.exceptions import AMQPError, NotFound, PreconditionFailed
 from amqp.exceptions import ConnectionError as AmqpConnectionError
-from amqp.serialization import dumps
 
 from celery import conf
 from celery import message as wire
 from celery.broker.amqp_frames import content, opening
+from celery.broker.amqp_properties import SHORT, properties_of
 from celery.broker.amqp_transport import connect, server_of
 from celery.exceptions import BrokerUnreachable, CeleryError, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 
 #: Bytes that are written before the confirms that came meanwhile are read.
 PAGE: Final = 64 * 1024
-#: The longest short string of AMQP, in bytes.
-SHORT: Final = 255
-PERSISTENT: Final = b"\x02"
-
-_FLAGS: Final = Struct(">H")
-_TYPES, _HEADERS, _DELIVERY_MODE, _PRIORITY, _CORRELATION_ID = 0xC000, 0x2000, 0x1000, 0x0800, 0x0400
 
 
 class NackedError(Exception):
@@ -256,71 +250,13 @@ def queue_arguments() -> dict[str, Any]:
     return arguments
 
 
-# -- the properties of a message
-
-
-def properties_of(message: Message, *, max_priority: int | None) -> bytes:
-    """Return the property flags and values of `message` as they stand in its header frame."""
-    headers = headers_of(message)
-    task_id = _short(message.task_id)
-    priority = min(max(message.priority or 0, 0), max_priority) if max_priority else None
-    flags = _TYPES | _DELIVERY_MODE
-    parts = [b"", _short(message.content_type) or b"\0", _short(message.content_encoding) or b"\0"]
-    if task_id is None:
-        headers["id"] = message.task_id
-    if headers:
-        flags |= _HEADERS
-        parts.append(table(headers))
-    parts.append(PERSISTENT)
-    if priority is not None:
-        flags |= _PRIORITY
-        parts.append(bytes([priority]))
-    if task_id is not None:
-        flags |= _CORRELATION_ID
-        parts.append(task_id)
-    parts[0] = _FLAGS.pack(flags)
-    return b"".join(parts)
-
-
-def headers_of(message: Message) -> dict[str, Any]:
-    """Return the headers that travel: those of the message, and its counters where they are not at their beginning."""
-    headers = dict(message.headers)
-    if message.attempt != 1:
-        headers[wire.ATTEMPT] = message.attempt
-    if message.crashes:
-        headers[wire.CRASHES] = message.crashes
-    return headers
-
-
-def table(headers: Mapping[str, Any]) -> bytes:
-    """Return `headers` as AMQP writes them, without those that it cannot carry."""
-    try:
-        return bytes(dumps("F", [headers]))
-    except Exception:  # noqa: BLE001 - each kind of value fails in its own way
-        return bytes(dumps("F", [{name: value for name, value in headers.items() if _is_carried(name, value)}]))
-
-
-def _is_carried(name: str, value: Any) -> bool:
-    try:
-        dumps("F", [{name: value}])
-    except Exception:  # noqa: BLE001 - see table()
-        return False
-    return True
-
-
-def _short(text: str) -> bytes | None:
-    """Return `text` as a short string, None if it is too long for one."""
-    data = text.encode("utf-8", "surrogatepass")
-    return bytes([len(data)]) + data if len(data) <= SHORT else None
-
-
 # -- what went wrong
 
 
 def explained(error: Exception, url: str, *, is_blocked: bool = False) -> CeleryError:
     """Return the exception that tells the reader what to do about `error`."""
     server = f"RabbitMQ at {server_of(url)}"
-    if isinstance(error, PreconditionFailed):
+    if isinstance(error, PreconditionFailed) and error.method_sig == spec.Basic.Publish:
         return MessageTooLarge(f"{server} refused the message: {error.reply_text}")
     if isinstance(error, NackedError):
         return BrokerUnreachable(

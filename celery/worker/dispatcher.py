@@ -46,7 +46,7 @@ class Dispatcher:
         self._selector = selectors.DefaultSelector()
         self._intake = Intake(consumer, self._selector, on_connect=self._say_ready, on_loss=self._forget_unstarted)
         self._number = 0
-        #: All jobs in hand, by number; and how many of them have an id.
+        #: All jobs in hand, by number; and how many of them have an id, without those that wait for it.
         self._held: dict[int, Held] = {}
         self._ids: dict[str, int] = {}
         #: To be handed over: ordinary jobs, suspects (each alone), suspects whose id still runs here.
@@ -95,9 +95,8 @@ class Dispatcher:
 
     def _forget_unstarted(self) -> None:
         """Forget what comes again with a new connection. What runs goes on; its answer will not be acknowledged."""
-        unstarted = [*self._crew.take_back_all(), *self._pending, *self._waiting]
+        unstarted = [*self._crew.take_back_all(), *self._pending, *self._let_go_of_waiting()]
         self._pending.clear()
-        self._waiting.clear()
         for held in unstarted:
             if held.delivery.tag is None:
                 self._pending.append(held)
@@ -109,21 +108,27 @@ class Dispatcher:
             self._number += 1
             held = Held(self._number, delivery, now)
             self._held[held.number] = held
-            self._ids[delivery.task_id] = self._ids.get(delivery.task_id, 0) + 1
             self._window.note_body(len(delivery.body))
+            is_suspect = delivery.suspect or delivery.relayed
+            if is_suspect and delivery.task_id in self._ids:
+                self._waiting.append(held)  # until what has this id here has ended
+                continue
+            self._count(held)
             if self._is_draining:
                 self._give_back(held)
-            elif delivery.suspect or delivery.relayed:
-                self._examine(held)
+            elif is_suspect:
+                self._errands.ask(errands.EXAMINE, held)
             else:
                 self._pending.append(held)
 
-    def _examine(self, held: Held) -> None:
-        """Have a suspect's attempt looked up; one whose id still runs here waits until that has ended."""
-        if self._ids[held.delivery.task_id] > 1:
-            self._waiting.append(held)
-        else:
-            self._errands.ask(errands.EXAMINE, held)
+    def _count(self, held: Held) -> None:
+        self._ids[held.delivery.task_id] = self._ids.get(held.delivery.task_id, 0) + 1
+
+    def _let_go_of_waiting(self) -> list[Held]:
+        waiting, self._waiting = self._waiting, []
+        for held in waiting:
+            self._count(held)
+        return waiting
 
     # -- handing out
 
@@ -189,14 +194,18 @@ class Dispatcher:
         left = self._ids[task_id] - 1
         if left:
             self._ids[task_id] = left
-            self._wake_waiting(task_id)
         else:
             del self._ids[task_id]
+            if self._waiting:
+                self._examine_next(task_id)
 
-    def _wake_waiting(self, task_id: str) -> None:
-        for held in [held for held in self._waiting if held.delivery.task_id == task_id]:
+    def _examine_next(self, task_id: str) -> None:
+        """Go on with the first suspect that waited for this id."""
+        held = next((held for held in self._waiting if held.delivery.task_id == task_id), None)
+        if held:
             self._waiting.remove(held)
-            self._examine(held)
+            self._count(held)
+            self._errands.ask(errands.EXAMINE, held)
 
     def _hear_steward(self) -> None:
         for kind, held, verdict, row_id in self._errands.answers():
@@ -292,10 +301,9 @@ class Dispatcher:
         self._give_back_pending()
 
     def _give_back_pending(self) -> None:
-        waiting = [*self._pending, *self._suspects, *self._waiting]
+        waiting = [*self._pending, *self._suspects, *self._let_go_of_waiting()]
         self._pending.clear()
         self._suspects.clear()
-        self._waiting.clear()
         for held in waiting:
             self._give_back(held)
 

@@ -27,7 +27,7 @@ SETTLED: Final = 1
 SETTLE: Final = 1
 UNRUN: Final = 2
 
-_HEAD: Final = Struct("!QQihhhB?HHI")
+_HEAD: Final = Struct("!QQiihhB?HHI")
 _ANSWER: Final = Struct("!QB")
 
 
@@ -176,7 +176,7 @@ def _unknown(outcome: Outcome, worker: str, patience: float) -> Consequences:
     now = outcome.ended_at.timestamp()
     headers = wire.unpack_headers(outcome.job.delivery.headers)[2]
     since = headers.get(wire.UNKNOWN_SINCE)
-    since = float(since) if isinstance(since, int | float) else now
+    since = float(since) if isinstance(since, int | float) and 0 < since <= now else now
     if now - since >= patience:
         return _dead(outcome, worker, outcome.error)
     pause = min(max(now - since, 1.0), LONGEST_UNKNOWN_PAUSE)

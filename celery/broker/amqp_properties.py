@@ -1,0 +1,151 @@
+"""A message's properties and headers on RabbitMQ: what we write, and what we make of those of a stranger.
+
+Nothing in a message is trusted. Whatever is odd is left out, and decoding the body tells the rest.
+"""
+
+from collections.abc import Mapping
+from struct import Struct
+from typing import Any, Final
+from uuid import uuid4
+
+from amqp.serialization import dumps
+
+from celery import message as wire
+from celery.broker.amqp_frames import Arrival
+from celery.message import Delivery, Message
+
+#: The longest short string of AMQP, in bytes.
+SHORT: Final = 255
+PERSISTENT: Final = b"\x02"
+MAX_INTEGER: Final = 2**31 - 1
+MAX_COUNT: Final = 2**15 - 1
+MAX_ID: Final = 255
+#: The type of a message that names none: nobody decodes it, and the failure says so.
+UNTYPED: Final = "application/data"
+#: Headers that say nothing of the call: our counters, RabbitMQ's, and what would pass for the type of the message.
+DROPPED: Final = frozenset({wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED}) | {
+    "x-delivery-count",
+    "x-acquired-count",
+    "content-type",
+    "content-encoding",
+}
+
+_FLAGS: Final = Struct(">H")
+_TYPES, _HEADERS, _DELIVERY_MODE, _PRIORITY, _CORRELATION_ID = 0xC000, 0x2000, 0x1000, 0x0800, 0x0400
+
+
+# -- writing
+
+
+def properties_of(message: Message, *, max_priority: int | None) -> bytes:
+    """Return the property flags and values of `message` as they stand in its header frame."""
+    headers = headers_of(message)
+    task_id = _short(message.task_id)
+    priority = min(max(message.priority or 0, 0), max_priority) if max_priority else None
+    flags = _TYPES | _DELIVERY_MODE
+    parts = [b"", _short(message.content_type) or b"\0", _short(message.content_encoding) or b"\0"]
+    if task_id is None:
+        headers["id"] = message.task_id
+    if headers:
+        flags |= _HEADERS
+        parts.append(table(headers))
+    parts.append(PERSISTENT)
+    if priority is not None:
+        flags |= _PRIORITY
+        parts.append(bytes([priority]))
+    if task_id is not None:
+        flags |= _CORRELATION_ID
+        parts.append(task_id)
+    parts[0] = _FLAGS.pack(flags)
+    return b"".join(parts)
+
+
+def headers_of(message: Message) -> dict[str, Any]:
+    """Return the headers that travel: those of the message, and its counters where they are not at their beginning."""
+    headers = dict(message.headers)
+    if message.attempt != 1:
+        headers[wire.ATTEMPT] = message.attempt
+    if message.crashes:
+        headers[wire.CRASHES] = message.crashes
+    return headers
+
+
+def table(headers: Mapping[str, Any]) -> bytes:
+    """Return `headers` as AMQP writes them, without those that it cannot carry."""
+    try:
+        return bytes(dumps("F", [headers]))
+    except Exception:  # noqa: BLE001 - each kind of value fails in its own way
+        return bytes(dumps("F", [{name: value for name, value in headers.items() if _is_carried(name, value)}]))
+
+
+def _is_carried(name: str, value: Any) -> bool:
+    try:
+        dumps("F", [{name: value}])
+    except Exception:  # noqa: BLE001 - see table()
+        return False
+    return True
+
+
+def _short(text: str) -> bytes | None:
+    """Return `text` as a short string, None if it is too long for one."""
+    data = text.encode("utf-8", "surrogatepass")
+    return bytes([len(data)]) + data if len(data) <= SHORT else None
+
+
+# -- reading
+
+
+def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
+    """Read a message."""
+    properties = arrival.properties
+    headers = properties.get("application_headers") or {}
+    starts = sane(headers.get(wire.STARTS), MAX_COUNT)
+    return Delivery(
+        task_id=task_id_of(properties, headers),
+        attempt=sane(headers.get(wire.ATTEMPT), MAX_INTEGER),
+        queue=queue,
+        rank=-properties.get("priority", 0),
+        headers=packed(properties, headers),
+        body=arrival.body,
+        tag=tag,
+        suspect=arrival.redelivered or starts > 0,
+        relayed=wire.RELAYED in headers,
+        starts=starts,
+        crashes=sane(headers.get(wire.CRASHES), MAX_COUNT),
+    )
+
+
+def task_id_of(properties: dict[str, Any], headers: dict[str, Any]) -> str:
+    """Return the id of the task, or a fresh one for a message that has none."""
+    for candidate in (properties.get("correlation_id"), headers.get("id")):
+        if isinstance(candidate, str) and 0 < len(candidate) <= MAX_ID and "\0" not in candidate:
+            return candidate
+    return str(uuid4())
+
+
+def sane(value: Any, maximum: int) -> int:
+    """Return `value` if it is a counter in its bounds, else 0."""
+    return value if type(value) is int and 0 <= value <= maximum else 0
+
+
+def packed(properties: dict[str, Any], headers: dict[str, Any]) -> str:
+    """Return headers and content type as `message.pack_headers` writes them: empty in the usual case."""
+    extras = {name: value for name, value in headers.items() if name not in DROPPED}
+    kind = properties.get("content_type") or UNTYPED
+    encoding = properties.get("content_encoding") or "utf-8"
+    if kind != wire.JSON or encoding.lower() != "utf-8":
+        extras |= {"content-type": kind, "content-encoding": encoding}
+    if not extras:
+        return ""
+    try:
+        return wire.to_json(extras)
+    except Exception:  # noqa: BLE001 - any value may be at fault, in its own way
+        return wire.to_json({name: value for name, value in extras.items() if _is_json(name, value)})
+
+
+def _is_json(name: Any, value: Any) -> bool:
+    try:
+        wire.to_json({name: value})
+    except Exception:  # noqa: BLE001 - see packed()
+        return False
+    return True
