@@ -147,8 +147,20 @@ SETTINGS: Final = (
     _setting(
         "DAEMON_CONCURRENCY", "CELERYD_CONCURRENCY", _cpu_count, int, "Number of child processes of celeryd.", minimum=1
     ),
-    _setting("DAEMON_LOG_FILE", "CELERYD_LOG_FILE", "celeryd.log", str, "The log file of a daemon."),
-    _setting("DAEMON_PID_FILE", "CELERYD_PID_FILE", "celeryd.pid", str, "The pid file of a daemon."),
+    _setting(
+        "DAEMON_LOG_FILE",
+        "CELERYD_LOG_FILE",
+        "celeryd.log",
+        str,
+        "The log file of the daemon mode, which is still to come; until then -f names one.",
+    ),
+    _setting(
+        "DAEMON_PID_FILE",
+        "CELERYD_PID_FILE",
+        "celeryd.pid",
+        str,
+        "The pid file of the daemon mode, which is still to come; until then -p names one.",
+    ),
     _setting("DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=_LEVELS),
     _setting(
         "LOG_FORMAT",

@@ -48,6 +48,13 @@ def stream() -> TextIO:
     return sys.stderr
 
 
+def write(text: str) -> None:
+    """Write to the log's file without the logging module."""
+    file = stream()
+    file.write(text)
+    file.flush()
+
+
 def connect() -> None:
     """Listen to the signals that become lines."""
     signals.task_finished.connect(_task_finished, dispatch_uid="celery.log")

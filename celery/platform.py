@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_NAME: Final = 15
 IN_MODIFY: Final = 0x2
 IN_NONBLOCK: Final = os.O_NONBLOCK
 IN_CLOEXEC: Final = os.O_CLOEXEC
@@ -30,6 +31,11 @@ def die_with_parent(parent: int) -> None:
     _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def set_process_name(name: str) -> None:
+    """Have `ps` and `top` show `name`, or its first 15 characters."""
+    _libc().prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 class FileWatch:

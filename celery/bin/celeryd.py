@@ -10,16 +10,16 @@ from pathlib import Path
 
 import django
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import CommandError
+from django.core.management import CommandError, call_command
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseTrouble
-from django.db import connections
 
-from celery import broker, conf, log, version_with_meta
-from celery.broker import store
+from celery import backends, broker, conf, log, version_with_meta
 from celery.platform import PIDFile, require_linux
 from celery.worker.supervisor import Options, Supervisor
 
-TABLES = ("celery_message", "celery_taskmeta", "celery_worker")
+MESSAGE_TABLES = ("celery_message", "celery_worker")
+RESULT_TABLES = ("celery_taskmeta",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit("celeryd: set DJANGO_SETTINGS_MODULE, or start it as `manage.py celeryd`.")
     django.setup()
     try:
-        sys.exit(run(vars(options)))
+        call_command("celeryd", **vars(options), skip_checks=False)
     except (CommandError, ImproperlyConfigured) as error:
         sys.exit(f"celeryd: {error}")
 
@@ -76,7 +76,8 @@ def run(options: dict[str, object]) -> int:
 
 def worker_options(options: dict[str, object]) -> Options:
     """Return the options of the command line and the settings, checked. Raises CommandError."""
-    children = options.get("concurrency") or conf.DAEMON_CONCURRENCY
+    asked = options.get("concurrency")
+    children = conf.DAEMON_CONCURRENCY if asked is None else asked
     if not isinstance(children, int) or children < 1:
         text = f"the number of children is 1 or more, not {children}"
         raise CommandError(text)
@@ -95,22 +96,30 @@ def worker_options(options: dict[str, object]) -> Options:
 
 
 def preflight() -> None:
-    """Refuse to start on a database without our tables; one that cannot be reached now is waited for by the worker."""
-    alias = broker.current().alias
-    keeper = store.of(alias)
+    """Refuse to start on databases without our tables; one that cannot be reached now is waited for by the worker."""
+    wanted = {broker.current().alias: set(MESSAGE_TABLES)}
+    if results := backends.default().alias:
+        wanted[results] = wanted.get(results, set()).union(RESULT_TABLES)
+    try:
+        for alias, tables in wanted.items():
+            _check_database(alias, tables)
+    finally:
+        connections.close_all()
+
+
+def _check_database(alias: str, tables: set[str]) -> None:
     connection = connections[alias]
     try:
         with connection.cursor() as cursor:
-            missing = set(TABLES[:1]) - set(connection.introspection.table_names(cursor))
+            missing = tables - set(connection.introspection.table_names(cursor))
             if connection.vendor == "sqlite" and conf.SQLITE_TUNING:
                 cursor.execute("PRAGMA journal_mode = WAL")
     except DatabaseTrouble as error:
         log.logger.warning("The database %r cannot be reached yet: %s", alias, error)
         return
-    finally:
-        connections.close_all()
     if missing:
-        text = f"the tables of celery are missing in DATABASES[{keeper.alias!r}]: run `manage.py migrate` first."
+        where = "" if alias == DEFAULT_DB_ALIAS else f" --database={alias}"
+        text = f"{', '.join(sorted(missing))} is missing in DATABASES[{alias!r}]: run `manage.py migrate{where}` first."
         raise CommandError(text)
 
 

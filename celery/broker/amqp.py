@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -77,15 +76,11 @@ class AmqpBroker(Broker):
 
     # -- the outbox
 
-    def _keep_until_commit(self, messages: Sequence[Message]) -> None:
-        keeper = store.of(self.alias)
-        hold = datetime.now(UTC) + timedelta(seconds=OUTBOX_GRACE)
-        keeper.insert([message for message in messages if message.visible_at])
-        ids = keeper.insert([message for message in messages if not message.visible_at], hold=hold)
-        if ids:
-            outbox = self._outbox()
-            outbox.ids += ids
-            transaction.on_commit(partial(self._forward_all, outbox), using=self.alias, robust=True)
+    def _after_commit(self, ids: Sequence[int]) -> None:
+        """Gather what one transaction sends: one hook of many publishes all of it, with one wait."""
+        outbox = self._outbox()
+        outbox.ids += ids
+        transaction.on_commit(partial(self._forward_all, outbox), using=self.alias, robust=True)
 
     def _outbox(self) -> "_Outbox":
         """Return what gathers the ids of the open transaction.

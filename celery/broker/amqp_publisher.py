@@ -52,7 +52,7 @@ class Publisher:
                 line.publish(messages)
             except (TimeoutError, BlockingIOError):
                 raise
-            except (OSError, AmqpConnectionError):
+            except (OSError, AmqpConnectionError, NotFound):  # NotFound: somebody deleted the exchange
                 unsure = [
                     replace(message, headers={**message.headers, wire.RELAYED: 1}) for message in line.unconfirmed
                 ]
@@ -97,18 +97,27 @@ class _Line:
     def __init__(self, url: str) -> None:
         self._patience = float(conf.PUBLISH_TIMEOUT)
         self.connection = connect(url, patience=self._patience, socket_settings=user_timeout(self._patience))
-        self._extend()
-        self._channel = self.connection.channel()
-        self._channel.auto_decode = False
-        self._channel.confirm_select(nowait=True)
-        self._channel.events["basic_ack"].add(self._confirmed)
-        self._channel.events["basic_nack"].add(self._refused)
-        self._channel.events["basic_return"].add(self._came_back)
+        try:
+            self._channel = self._open_channel()
+        except BaseException:
+            self.connection.drop()
+            raise
+        self._max_priority: int | None = None
         self._openings: dict[str, bytes] = {}
         self._count = 0
         self._oldest = 1
         self._waiting: dict[int, Message] = {}
         self._returned: list[Message] = []
+
+    def _open_channel(self) -> Any:
+        self._extend()
+        channel = self.connection.channel()
+        channel.auto_decode = False
+        channel.confirm_select(nowait=True)
+        channel.events["basic_ack"].add(self._confirmed)
+        channel.events["basic_nack"].add(self._refused)
+        channel.events["basic_return"].add(self._came_back)
+        return channel
 
     @property
     def unconfirmed(self) -> list[Message]:
@@ -130,6 +139,7 @@ class _Line:
         What the server returns lies in no queue: somebody deleted it. It is declared anew, and the message sent again.
         """
         self._patience = float(conf.PUBLISH_TIMEOUT)
+        self._max_priority = conf.QUEUE_MAX_PRIORITY
         self._send(messages)
         if self._returned:
             self._send(self._returned)
@@ -173,7 +183,7 @@ class _Line:
     def _content(self, message: Message) -> bytes:
         return content(
             self._channel.channel_id,
-            properties_of(message, max_priority=conf.QUEUE_MAX_PRIORITY),
+            properties_of(message, max_priority=self._max_priority),
             message.body,
             self.connection.frame_max,
         )

@@ -55,6 +55,11 @@ class Broker:
         hold = datetime.now(UTC) + timedelta(seconds=OUTBOX_GRACE)
         keeper.insert([message for message in messages if message.visible_at])
         ids = keeper.insert([message for message in messages if not message.visible_at], hold=hold)
+        if ids:
+            self._after_commit(ids)
+
+    def _after_commit(self, ids: Sequence[int]) -> None:
+        """Have outbox rows forwarded when the open transaction commits."""
         transaction.on_commit(partial(self.forward, ids), using=self.alias, robust=True)
 
     def forward(self, ids: Sequence[int]) -> None:

@@ -278,6 +278,9 @@ def _message(  # noqa: PLR0913 - what a call can say
     queue = queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.QUEUE
     priority = priority if priority is not None else getattr(task, "priority", None)
     _check_options(task_id=task_id or None, queue=queue, priority=priority)
+    if isinstance(args, str | bytes):
+        text = f"the arguments of a call of {name} come as a list or tuple, not as {args!r:.80}: write ({args!r:.20},)"
+        raise TypeError(text)
     call = Call(task=name, task_id=task_id or str(uuid.uuid4()), args=args, kwargs=kwargs, eta=eta, expires=expires)
     content_type, encoding, body = encode(call, serializer or getattr(task, "serializer", None) or conf.TASK_SERIALIZER)
     return Message(
@@ -317,7 +320,8 @@ def _moment(label: str, value: datetime | float | None) -> datetime | None:
     if isinstance(value, datetime):
         aware = value if timezone.is_aware(value) else timezone.make_aware(value)
         return aware.astimezone(UTC)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = f"{label} is a number of seconds{'' if label == 'countdown' else ' or a datetime'}, not {value!r}"
-        raise TypeError(text)
-    return datetime.now(UTC) + timedelta(seconds=value)
+    try:
+        return datetime.now(UTC) + timedelta(seconds=value)
+    except (TypeError, ValueError, OverflowError) as error:
+        text = f"{label} is a number of seconds{'' if label == 'countdown' else ' or a datetime'}, not {value!r:.80}"
+        raise type(error)(text) from error

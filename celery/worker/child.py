@@ -77,12 +77,10 @@ class Child:
 
 def execute(work: Job) -> Outcome:
     """Run one job and return what became of it. Nothing that a message or a task does gets out of here."""
-    delivery = work.delivery
     started = time.monotonic()
     call: Call | None = None
     try:
-        content_type, encoding, headers = wire.unpack_headers(delivery.headers)
-        call = wire.decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers)
+        call = job.call_of(work.delivery)
         return _run(work, call, started)
     except UndecodableMessage as error:
         return _ended(work, call, job.UNDECODABLE, started, error=error)

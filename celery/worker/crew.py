@@ -41,7 +41,7 @@ class Member:
         self.end = end
         self._recall = recall
         self.held: dict[int, Held] = {}
-        #: True: it runs a suspect; None: it is being cleared for one; False: it takes any job.
+        #: True: it is for a suspect; None: it is being cleared for one; False: it takes any job.
         self.works_alone: bool | None = False
 
     def hand_over(self, held: Held) -> bool:
@@ -117,20 +117,18 @@ class Crew:
                 return True
         return False
 
-    def deal_alone(self, held: Held) -> tuple[bool, list[Held]]:
-        """Hand a suspect to a child that has nothing else, and gets nothing else until it has answered.
+    def clear_one(self) -> tuple[Member | None, list[Held]]:
+        """Set a child aside for a suspect: it gets nothing else until it has answered.
 
-        Returns whether it is handed over, and what was taken back to clear a child for it.
+        Returns the child once it has nothing in hand, and what was taken back to clear it.
         """
         free = [member for member in self.members.values() if member.works_alone is not True]
         member = min(free, key=_load, default=None)
         if member is None:
-            return False, []
-        member.works_alone = None
+            return None, []
         cleared = member.take_back(len(member.held))
-        is_sent = not member.held and member.hand_over(held)
-        member.works_alone = True if is_sent else None
-        return is_sent, cleared
+        member.works_alone = True if not member.held else None
+        return (None if member.held else member), cleared
 
     def level(self) -> list[Held]:
         """Take unstarted jobs back from the busiest child when another has nothing to do."""

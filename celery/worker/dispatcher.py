@@ -18,11 +18,13 @@ from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands
 from celery.worker.intake import Intake
 from celery.worker.slots import Slots
+from celery.worker.twins import Twins
 from celery.worker.window import Window
 
 #: Seconds that a message may stay unacknowledged: RabbitMQ's consumer_timeout is 30 minutes by default.
 PARK_AFTER: Final = 600.0
 LONGEST_SLEEP: Final = 1.0
+STOPPED: Final = "the worker stopped before it ran"
 
 #: Words from the supervisor.
 CHILD: Final = "child"
@@ -46,13 +48,13 @@ class Dispatcher:
         self._selector = selectors.DefaultSelector()
         self._intake = Intake(consumer, self._selector, on_connect=self._say_ready, on_loss=self._forget_unstarted)
         self._number = 0
-        #: All jobs in hand, by number; and how many of them have an id, without those that wait for it.
         self._held: dict[int, Held] = {}
-        self._ids: dict[str, int] = {}
-        #: To be handed over: ordinary jobs, suspects (each alone), suspects whose id still runs here.
+        self._twins = Twins()
+        #: To be handed over: ordinary jobs, and suspects, each alone.
         self._pending: deque[Held] = deque()
         self._suspects: deque[Held] = deque()
-        self._waiting: list[Held] = []
+        #: The children that wait for suspects whose start is being marked.
+        self._seats: dict[int, Member] = {}
         self._has_been_ready = False
         self._is_draining = False
         self._is_done = False
@@ -95,7 +97,7 @@ class Dispatcher:
 
     def _forget_unstarted(self) -> None:
         """Forget what comes again with a new connection. What runs goes on; its answer will not be acknowledged."""
-        unstarted = [*self._crew.take_back_all(), *self._pending, *self._let_go_of_waiting()]
+        unstarted = [*self._crew.take_back_all(), *self._pending, *self._twins.let_all_go()]
         self._pending.clear()
         for held in unstarted:
             if held.delivery.tag is None:
@@ -110,10 +112,9 @@ class Dispatcher:
             self._held[held.number] = held
             self._window.note_body(len(delivery.body))
             is_suspect = delivery.suspect or delivery.relayed
-            if is_suspect and delivery.task_id in self._ids:
-                self._waiting.append(held)  # until what has this id here has ended
+            if is_suspect and self._twins.holds_back(held):
                 continue
-            self._count(held)
+            self._twins.enter(held)
             if self._is_draining:
                 self._give_back(held)
             elif is_suspect:
@@ -121,30 +122,43 @@ class Dispatcher:
             else:
                 self._pending.append(held)
 
-    def _count(self, held: Held) -> None:
-        self._ids[held.delivery.task_id] = self._ids.get(held.delivery.task_id, 0) + 1
-
-    def _let_go_of_waiting(self) -> list[Held]:
-        waiting, self._waiting = self._waiting, []
-        for held in waiting:
-            self._count(held)
-        return waiting
-
     # -- handing out
 
     def _hand_out(self) -> None:
         if self._is_draining:
             return
         while self._suspects:
-            is_sent, cleared = self._crew.deal_alone(self._suspects[0])
+            member, cleared = self._crew.clear_one()
             self._pending.extendleft(reversed(cleared))
-            if not is_sent:
+            if member is None:
                 break
-            self._suspects.popleft()
+            self._start_alone(self._suspects.popleft(), member)
         if not self._pending:
             self._pending.extend(self._crew.level())
         if self._pending:
             self._pending = deque(self._crew.deal(list(self._pending)))
+
+    def _start_alone(self, held: Held, member: Member) -> None:
+        """Run a suspect on a child of its own, once its start is marked."""
+        if not held.marked:
+            self._seats[held.number] = member
+            self._errands.ask(errands.MARK, held)
+        elif not member.hand_over(held):  # the child has just died
+            self._suspects.appendleft(held)
+
+    def _take_seat(self, held: Held, *, is_marked: bool) -> None:
+        """Go on with a suspect that was to be marked; its child may be gone by now."""
+        member = self._seats.pop(held.number)
+        held.marked = is_marked
+        if not is_marked:
+            member.works_alone = False
+            self._forget(held)
+        elif self._is_draining:
+            self._give_back(held)
+        elif self._crew.members.get(member.index) is member:
+            self._start_alone(held, member)
+        else:
+            self._suspects.appendleft(held)
 
     # -- settling
 
@@ -179,33 +193,21 @@ class Dispatcher:
         for held in tagged.values():  # the connection was lost: it comes again, or was settled and is not run
             self._forget(held)
 
-    def _run_settled(self, held: Held) -> None:
+    def _run_settled(self, held: Held, *, is_certain: bool = True) -> None:
         held.flags |= job.SETTLED
         held.marked = False
         held.delivery = held.delivery._replace(tag=None, row_id=0)
-        if self._is_draining:
-            self._errands.ask(errands.ABANDONED, held, "the worker stopped before it ran")
+        if not is_certain:
+            self._errands.ask(errands.ABANDONED, held, "its acknowledgement is not certain")
+        elif self._is_draining:
+            self._errands.ask(errands.ABANDONED, held, STOPPED)
         else:
             self._pending.append(held)
 
     def _forget(self, held: Held) -> None:
         del self._held[held.number]
-        task_id = held.delivery.task_id
-        left = self._ids[task_id] - 1
-        if left:
-            self._ids[task_id] = left
-        else:
-            del self._ids[task_id]
-            if self._waiting:
-                self._examine_next(task_id)
-
-    def _examine_next(self, task_id: str) -> None:
-        """Go on with the first suspect that waited for this id."""
-        held = next((held for held in self._waiting if held.delivery.task_id == task_id), None)
-        if held:
-            self._waiting.remove(held)
-            self._count(held)
-            self._errands.ask(errands.EXAMINE, held)
+        if following := self._twins.leave(held):
+            self._errands.ask(errands.EXAMINE, following)
 
     def _hear_steward(self) -> None:
         for kind, held, verdict, row_id in self._errands.answers():
@@ -213,11 +215,13 @@ class Dispatcher:
 
     def _obey(self, kind: str, held: Held, verdict: str, row_id: int) -> None:
         """Do what the steward said of a job."""
-        if kind == errands.PARK:
+        if kind == errands.MARK:
+            self._take_seat(held, is_marked=verdict == errands.RUN)
+        elif kind == errands.PARK:
             held.is_parked = verdict == errands.RUN
             self._replace_tag(held, row_id)
-        elif kind == errands.FINISH and verdict == errands.RUN and not held.is_parked:
-            self._run_settled(held)
+        elif kind == errands.FINISH and not held.is_parked:
+            self._run_settled(held, is_certain=verdict == errands.RUN)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
             self._run_examined(held, row_id)
         else:
@@ -226,11 +230,10 @@ class Dispatcher:
 
     def _run_examined(self, held: Held, row_id: int) -> None:
         if row_id:
-            held.marked = True
             self._replace_tag(held, row_id)
         if self._is_draining:
             self._give_back(held)
-        elif held.marked:
+        elif row_id:
             self._suspects.append(held)
         else:
             self._pending.append(held)
@@ -301,7 +304,7 @@ class Dispatcher:
         self._give_back_pending()
 
     def _give_back_pending(self) -> None:
-        waiting = [*self._pending, *self._suspects, *self._let_go_of_waiting()]
+        waiting = [*self._pending, *self._suspects, *self._twins.let_all_go()]
         self._pending.clear()
         self._suspects.clear()
         for held in waiting:
@@ -309,7 +312,7 @@ class Dispatcher:
 
     def _give_back(self, held: Held) -> None:
         if held.flags & job.SETTLED:
-            self._errands.ask(errands.ABANDONED, held, "the worker stopped before it ran")
+            self._errands.ask(errands.ABANDONED, held, STOPPED)
         elif held.delivery.row_id:
             self._errands.ask(errands.RELEASE, held)
         else:

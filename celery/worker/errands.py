@@ -13,6 +13,8 @@ from celery.worker.crew import Held
 
 #: May this suspect (or relayed copy) run? RUN with its row, if it has one, or SETTLE.
 EXAMINE: Final = "examine"
+#: This suspect has a child to itself: note durably that it starts. RUN, or SETTLE if its row is not ours any more.
+MARK: Final = "mark"
 #: Its child died running it: count that, and keep it for another try, or as dead. SETTLE.
 CRASHED: Final = "crashed"
 #: It was acknowledged before running and was then not run: tell who waits. SETTLE.

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from celery import message as wire
 from celery import states
 from celery.backends.base import Result
+from celery.exceptions import UndecodableMessage
 from celery.message import Call, Delivery, Message
 
 # -- between the dispatcher and a child
@@ -26,6 +27,8 @@ SETTLED: Final = 1
 #: Answers of a child. SETTLE: all is durable, acknowledge. UNRUN: at most once, acknowledge and hand over again.
 SETTLE: Final = 1
 UNRUN: Final = 2
+#: Answer: its row was not ours any more, and nothing of it was stored.
+LOST: Final = 3
 
 _HEAD: Final = Struct("!QQiihhB?HHI")
 _ANSWER: Final = Struct("!QB")
@@ -198,6 +201,32 @@ def _again(
     )
 
 
+def call_of(delivery: Delivery) -> Call:
+    """Decode a delivery. Raises UndecodableMessage."""
+    try:
+        content_type, encoding, headers = wire.unpack_headers(delivery.headers)
+    except Exception as error:
+        text = f"the headers of the message cannot be decoded: {error}"
+        raise UndecodableMessage(text[:1000]) from error
+    return wire.decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers)
+
+
+def attempt_of(delivery: Delivery) -> int:
+    """Return the number of the attempt: the row's or the header's, else by the retries that the body counts."""
+    try:
+        return delivery.attempt or call_of(delivery).retries + 1
+    except UndecodableMessage:
+        return 1
+
+
+def name_of(delivery: Delivery) -> str:
+    """Return the name of the task, for people; "?" if it cannot be read."""
+    try:
+        return call_of(delivery).task
+    except UndecodableMessage:
+        return "?"
+
+
 def as_message(  # noqa: PLR0913 - the columns that differ
     delivery: Delivery,
     *,
@@ -215,7 +244,7 @@ def as_message(  # noqa: PLR0913 - the columns that differ
         task=task or str(own.get("task") or ""),
         body=delivery.body,
         queue=delivery.queue,
-        attempt=attempt or delivery.attempt or 1,
+        attempt=attempt or attempt_of(delivery),
         priority=-delivery.rank or None,
         headers={**own, **(headers or {})},
         content_type=content_type,

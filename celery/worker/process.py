@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from billiard.context import ForkProcess
+from django.db import connections
 
 from celery import log
-from celery.platform import die_with_parent
+from celery.platform import die_with_parent, set_process_name
 
 #: Signals that concern the worker as a whole: the supervisor answers them, also when all processes get them (Ctrl-C).
 WORKER_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -43,7 +44,9 @@ class Offspring:
 
     def start(self, run: Callable[[], None], close_first: Iterable[Any]) -> None:
         """Fork. Signals are blocked until the new process has set its own handlers."""
-        self._process = ForkProcess(target=_enter, args=(run, os.getpid(), list(close_first)), name=self.name)
+        self._process = ForkProcess(
+            target=_enter, args=(run, self.name, os.getpid(), list(close_first)), name=self.name
+        )
         signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         try:
             self._process.start()
@@ -77,9 +80,10 @@ def describe_exit(code: int) -> str:
         return f"signal {-code}"
 
 
-def _enter(run: Callable[[], None], parent: int, close_first: Iterable[Any]) -> None:
+def _enter(run: Callable[[], None], name: str, parent: int, close_first: Iterable[Any]) -> None:
     """Be a process of the worker: end with the parent, leave the worker's signals to it, and hold nothing of its."""
     die_with_parent(parent)
+    set_process_name(f"celeryd-{name}")
     signal.set_wakeup_fd(-1)
     for number in WORKER_SIGNALS:
         signal.signal(number, _leave_to_supervisor)
@@ -90,7 +94,10 @@ def _enter(run: Callable[[], None], parent: int, close_first: Iterable[Any]) -> 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)
-    run()
+    try:
+        run()
+    finally:
+        connections.close_all()
 
 
 def _leave_to_supervisor(*_: Any) -> None:

@@ -5,17 +5,22 @@ Works in slices, so that a million due rows or a blocked broker never looks like
 
 import logging
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from celery.broker.base import Broker
 from celery.broker.store.base import Store
+from celery.exceptions import UnroutableMessage
+from celery.message import Message
 
 logger = logging.getLogger("celery.worker")
 
 PAGE: Final = 1000
 #: Seconds that one slice may take.
 SLICE: Final = 2.0
+#: Seconds that messages wait whose queue the broker refuses; the other queues go on.
+REFUSED_PAUSE: Final = 60.0
 #: Seconds between looks when nothing is due earlier.
 LONGEST_PAUSE: Final = 0.25
 
@@ -27,6 +32,7 @@ class Relay:
         self._broker = broker
         self._store = store
         self._owner = owner
+        self._may_have_claims = True
 
     def step(self) -> float:
         """Move what is due, for a slice at most, and return the seconds until the next look."""
@@ -50,13 +56,24 @@ class Relay:
 
     def _publish_page(self) -> bool:
         """Claim, publish with confirms, delete what is still ours. A crash between leaves rows that are sent again."""
+        if self._may_have_claims:  # of a steward that died at it, or of a page that failed
+            self._store.drop_relay_claims(self._owner)
+        self._may_have_claims = False
         if not self._store.has_relayable(datetime.now(UTC)):
             return False
+        self._may_have_claims = True
         page = self._store.take_for_relay(self._owner, datetime.now(UTC), PAGE)
-        try:
-            self._broker.publish([message for _, message in page])
-        except Exception:
-            self._store.drop_relay_claims(self._owner)
-            raise
-        self._store.finish(self._owner, [row_id for row_id, _ in page])
+        for queue in {message.queue for _, message in page}:
+            self._publish_to(queue, [(row_id, message) for row_id, message in page if message.queue == queue])
+        self._may_have_claims = False
         return len(page) == PAGE
+
+    def _publish_to(self, queue: str, rows: Sequence[tuple[int, Message]]) -> None:
+        ids = [row_id for row_id, _ in rows]
+        try:
+            self._broker.publish([message for _, message in rows])
+        except UnroutableMessage as error:
+            logger.error("%d messages for queue %s wait for %.0f s more: %s", len(ids), queue, REFUSED_PAUSE, error)  # noqa: TRY400
+            self._store.postpone(self._owner, ids, datetime.now(UTC) + timedelta(seconds=REFUSED_PAUSE))
+        else:
+            self._store.finish(self._owner, ids)

@@ -16,7 +16,7 @@ from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
 from celery.exceptions import WorkerLost
-from celery.message import Delivery, decode, unpack_headers
+from celery.message import Delivery
 from celery.worker import errands, job
 from celery.worker.errands import RUN, SETTLE, Asked
 
@@ -39,6 +39,7 @@ class Rescue:
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         """Carry out errands, those of one kind together, and return number, verdict and row of each."""
         answers = self._examine([one for one in asked if one.kind == errands.EXAMINE])
+        answers += self._mark([one for one in asked if one.kind == errands.MARK])
         for one in asked:
             if one.kind == errands.CRASHED:
                 answers.append(self._count_crash(one))
@@ -53,13 +54,14 @@ class Rescue:
     # -- suspects
 
     def _examine(self, asked: Sequence[Asked]) -> list[Answer]:
-        """Settle what is closed, bury what was started too often, mark and run the rest."""
+        """Settle what is closed, bury what was started too often, run the rest."""
         if not asked:
             return []
-        closed = backends.default().closed({(one.delivery.task_id, _attempt(one.delivery)) for one in asked})
+        attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
+        closed = backends.default().closed(set(attempts))
         return [
-            self._settle(one) if (one.delivery.task_id, _attempt(one.delivery)) in closed else self._try_again(one)
-            for one in asked
+            self._settle(one) if attempt in closed else self._try_again(one)
+            for one, attempt in zip(asked, attempts, strict=True)
         ]
 
     def _settle(self, one: Asked) -> Answer:
@@ -74,24 +76,30 @@ class Rescue:
         if delivery.starts >= MOST_STARTS:
             reason = f"started {delivery.starts} times, and nothing came of it: its workers were lost each time"
             return self._bury(one, reason, delivery.crashes)
-        with transaction.atomic(using=self._store.alias):
-            row_id = delivery.row_id or self._keep(delivery)
-            if row_id and not one.marked and not self._store.mark_started(self._owner, [row_id]):
-                row_id = 0
+        row_id = delivery.row_id or self._keep(delivery)
         return (one.number, RUN, row_id) if row_id else (one.number, SETTLE, 0)
 
+    def _mark(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Mark suspects as started: only those that a child waits for, so that waiting in line counts for nothing."""
+        with transaction.atomic(using=self._store.alias):
+            return [(one.number, RUN if self._is_marked(one.delivery) else SETTLE, 0) for one in asked]
+
+    def _is_marked(self, delivery: Delivery) -> bool:
+        return self._store.mark_started(self._owner, delivery.row_id, starts=delivery.starts + 1)
+
     def _keep(self, delivery: Delivery) -> int:
-        """Store a delivery in a row of ours; 0 if its attempt has a row already, which then is the authority."""
-        ids = self._store.insert([job.as_message(delivery, task=_name(delivery))], owner=self._owner)
-        return ids[0] if ids else 0
+        """Store a delivery in a row of ours; 0 if another one holds its attempt, whose row then is the authority."""
+        kept = job.as_message(delivery, task=job.name_of(delivery))
+        ids = self._store.insert([kept], owner=self._owner)
+        return ids[0] if ids else self._store.held_row(self._owner, kept.task_id, kept.attempt)
 
     # -- crashes
 
     def _count_crash(self, one: Asked) -> Answer:
         """Count a witnessed death against the job that ran, and give it another try, or bury it."""
         delivery = one.delivery
-        if (delivery.task_id, _attempt(delivery)) in backends.default().closed(
-            [(delivery.task_id, _attempt(delivery))]
+        if (delivery.task_id, job.attempt_of(delivery)) in backends.default().closed(
+            [(delivery.task_id, job.attempt_of(delivery))]
         ):
             return self._settle(one)
         crashes = delivery.crashes + 1
@@ -101,12 +109,12 @@ class Rescue:
                 one, f"its process died {times} running it; last: {one.detail} on {platform.node()}", crashes
             )
         logger.warning(
-            "Task %s[%s] lost its process (%s); trying it again.", _name(delivery), delivery.task_id, one.detail
+            "Task %s[%s] lost its process (%s); trying it again.", job.name_of(delivery), delivery.task_id, one.detail
         )
         if delivery.row_id:
-            self._store.count_crash(self._owner, delivery.row_id, marked=one.marked)
+            self._store.count_crash(self._owner, delivery.row_id, crashes=crashes, marked=one.marked)
         else:
-            again = job.as_message(delivery, task=_name(delivery), crashes=crashes, visible_at=datetime.now(UTC))
+            again = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, visible_at=datetime.now(UTC))
             self._store.insert([again])
         self._store.poke()
         return one.number, SETTLE, 0
@@ -117,12 +125,12 @@ class Rescue:
             if delivery.row_id:
                 is_ours = self._store.bury(self._owner, delivery.row_id, crashes=crashes, reason=reason)
             else:
-                dead = job.as_message(delivery, task=_name(delivery), crashes=crashes, reason=reason)
+                dead = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, reason=reason)
                 is_ours = bool(self._store.insert([dead]))
         if is_ours:
             self._fail(delivery, reason)
-            logger.error("Task %s[%s] is dead: %s.", _name(delivery), delivery.task_id, reason)
-            signals.notify(signals.job_dead, task_id=delivery.task_id, name=_name(delivery), reason=reason)
+            logger.error("Task %s[%s] is dead: %s.", job.name_of(delivery), delivery.task_id, reason)
+            signals.notify(signals.job_dead, task_id=delivery.task_id, name=job.name_of(delivery), reason=reason)
         return one.number, SETTLE, 0
 
     def _abandon(self, one: Asked) -> Answer:
@@ -134,9 +142,9 @@ class Rescue:
         failure = Result(
             task_id=delivery.task_id,
             state=states.FAILURE,
-            result=stored_exceptions.dump(WorkerLost(f"{_name(delivery)}: {reason}")),
-            attempt=_attempt(delivery),
-            name=_name(delivery),
+            result=stored_exceptions.dump(WorkerLost(f"{job.name_of(delivery)}: {reason}")),
+            attempt=job.attempt_of(delivery),
+            name=job.name_of(delivery),
             worker=self._worker,
         )
         backends.default().store([failure])
@@ -159,16 +167,3 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
-
-
-def _attempt(delivery: Delivery) -> int:
-    return delivery.attempt or 1
-
-
-def _name(delivery: Delivery) -> str:
-    """Return the name of the task, for people; the body of the few jobs that come here is decoded once more."""
-    try:
-        content_type, encoding, headers = unpack_headers(delivery.headers)
-        return decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers).task
-    except Exception:  # noqa: BLE001 - it is only for display
-        return "?"

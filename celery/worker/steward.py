@@ -55,6 +55,7 @@ class Steward:
         self._asked: list[Asked] = []
         self._owner = ""
         self._is_enlisted = False
+        self._is_silent = False
         self._to_retire: list[str] = []
         self._chores: list[Chore] = []
         self._is_stopping = False
@@ -78,7 +79,7 @@ class Steward:
         """Work for a dispatcher. What the one before held is given back: it is dead, and so are its children."""
         if self._owner and self._owner != owner:
             self._to_retire.append(self._owner)
-        self._owner, self._is_enlisted = owner, not is_new
+        self._owner, self._is_enlisted, self._is_silent = owner, not is_new, False
         heartbeat = Heartbeat(self._store, owner, conf.LEASE)
         relay = Relay(self._broker, self._store, owner)
         rescue = Rescue(self._store, owner, self._identity.name)
@@ -98,12 +99,18 @@ class Steward:
         if not self._is_enlisted:
             self._enlist()
         elif self._slots.silence() > heartbeat.interval:
-            logger.warning("The dispatcher has been silent for %.1f s; no proof of life.", self._slots.silence())
+            self._note_silence()
         elif not heartbeat.beat():
             logger.error("Others declared this worker lost; it starts anew.")
             channel.tell(self._control, LOST)
             return float("inf")
         return heartbeat.interval
+
+    def _note_silence(self) -> None:
+        """Withhold the proof of life; log it once for a dispatcher."""
+        if not self._is_silent:
+            logger.warning("The dispatcher has been silent for %.1f s; no proof of life.", self._slots.silence())
+        self._is_silent = True
 
     def _enlist(self) -> None:
         who = self._identity

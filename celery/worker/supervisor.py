@@ -36,6 +36,10 @@ GRACE: Final = 5.0
 SHORT_LIFE: Final = 1.0
 LONGEST_PAUSE: Final = 10.0
 LONGEST_SLEEP: Final = 1.0
+#: Seconds within which signals to stop are one request: some programs signal a process and its group.
+SAME_REQUEST: Final = 0.3
+#: Seconds for one process to write its stacks before the next does.
+DUMP_PAUSE: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class Supervisor:
         self._short_lives: dict[tuple[str, int], int] = {}
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._deadline: float | None = None
+        self._asked_at = float("-inf")
         self._abandoned = False
         self.wants_restart = False
 
@@ -243,13 +248,20 @@ class Supervisor:
     def _obey_signals(self) -> None:
         for number in self._wakeup.received():
             if number == signal.SIGUSR1:
-                faulthandler.dump_traceback(file=log.stream())
-                self._forward(number)
+                self._dump_stacks()
             elif number == signal.SIGUSR2:
                 log.reopen()
                 self._forward(number)
             else:
                 self._stop(number)
+
+    def _dump_stacks(self) -> None:
+        """Have each process write its stacks to the log, one after another, each under its name."""
+        faulthandler.dump_traceback(file=log.stream())
+        for one in self._offspring.values():
+            log.write(f"\nStacks of {one.name}, pid {one.pid}:\n")
+            one.send_signal(signal.SIGUSR1)
+            time.sleep(DUMP_PAUSE)
 
     def _forward(self, number: int) -> None:
         for one in self._offspring.values():
@@ -257,11 +269,13 @@ class Supervisor:
 
     def _stop(self, number: int) -> None:
         """Drain; at once when asked again, or by QUIT."""
+        now = time.monotonic()
+        if now - self._asked_at < SAME_REQUEST and number != signal.SIGQUIT:
+            return
+        self._asked_at = now
         self.wants_restart = number == signal.SIGHUP
-        if self._deadline is None and number != signal.SIGQUIT:
-            self._deadline = time.monotonic() + self._options.drain_timeout
-        else:
-            self._deadline = time.monotonic()
+        is_first = self._deadline is None and number != signal.SIGQUIT
+        self._deadline = now + self._options.drain_timeout if is_first else now
         self._note("worker_stopping", name=self._options.name, timeout=max(self._deadline - time.monotonic(), 0.0))
         self._tell_dispatcher(dispatcher.DRAIN)
         if not self._dispatcher:

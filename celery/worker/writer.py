@@ -65,6 +65,7 @@ class Writer(threading.Thread):
         """Write group after group."""
         while group := self._next_group():
             self._store(group)
+        drop_connections()
 
     def _next_group(self) -> list[Outcome]:
         with self._changed:
@@ -147,7 +148,7 @@ class Writer(threading.Thread):
         if len(ours) == len(rows):
             return list(planned)
         logger.warning("%d results were discarded: other workers had taken over their messages.", len(rows) - len(ours))
-        lost = Consequences(None, None, job.SETTLE)
+        lost = Consequences(None, None, job.LOST)
         return [
             (outcome, lost if plan.answer == job.SETTLE and _row(outcome) and _row(outcome) not in ours else plan)
             for outcome, plan in planned

@@ -17,9 +17,8 @@ from pytest_django import Settings
 from celery import message as wire
 from celery.broker import amqp as driver
 from celery.broker.amqp import AmqpBroker, AmqpConsumer
-from celery.broker.base import Delivery
 from celery.exceptions import BrokerUnreachable, UnroutableMessage
-from celery.message import Message
+from celery.message import Delivery, Message
 from tests.helpers import eventually
 from tests.proxy import Proxy
 
@@ -439,6 +438,7 @@ def test_a_wider_window_reaches_a_consumer_that_runs(broker: AmqpBroker, consumi
     found += take(consumer, 10)
 
     assert bodies(found) == sent_bodies(sent)
+    assert {delivery.headers for delivery in found} == {""}
     assert consumer.settle_for_certain(found) == found
     consumer.close()
     assert broker.depth(queue) == 0
@@ -600,4 +600,5 @@ def test_quorum_queues_are_consumed_alike(
     found += take(consumer, 16)
 
     assert bodies(found) == sent_bodies(sent)
+    assert {delivery.headers for delivery in found} == {""}
     assert consumer.settle_for_certain(found) == found

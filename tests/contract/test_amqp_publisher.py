@@ -415,6 +415,19 @@ def test_a_queue_that_was_deleted_meanwhile_is_declared_anew(broker: AmqpBroker,
     assert [one.headers for one in found] == [None, None, None]
 
 
+def test_an_exchange_that_was_deleted_meanwhile_is_declared_anew(
+    broker: AmqpBroker, server: Any, queue: str, settings: Settings
+) -> None:
+    settings.CELERY_AMQP_EXCHANGE = queue
+    broker.publish([message(queue)])
+    server.exchange_delete(queue)
+
+    broker.publish([message(queue)])
+
+    assert broker.depth(queue) == 2
+    server.exchange_delete(queue)
+
+
 def test_a_message_without_a_queue_raises(broker: AmqpBroker, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broker.publish([message(queue)])  # so that the exchange exists
     monkeypatch.setattr(amqp_publisher, "declare", lambda channel, queue: None)

@@ -52,6 +52,7 @@ port    celery.broker.store.workers
 driver  celery.backends.database
 driver  celery.broker.amqp                          amqp
 driver  celery.broker.amqp_frames                   amqp
+driver  celery.broker.amqp_properties               amqp
 driver  celery.broker.amqp_publisher                amqp
 driver  celery.broker.amqp_transport                amqp kombu
 driver  celery.broker.database
@@ -76,6 +77,7 @@ core    celery.worker.rescue
 core    celery.worker.slots
 core    celery.worker.steward
 core    celery.worker.supervisor
+core    celery.worker.twins
 core    celery.worker.window
 core    celery.worker.writer
 

@@ -15,8 +15,8 @@ from types import ModuleType
 import pytest
 
 from celery import backends, broker, conf, registry, result
-from celery.broker.base import Broker, Delivery
-from celery.message import Message, pack_headers
+from celery.broker.base import Broker
+from celery.message import Delivery, Message, pack_headers
 from celery.task import base
 from celery.worker import child, job
 

@@ -120,14 +120,28 @@ class Store(WorkerRows):
         """Give messages back, clean and uncounted. `marked` ones lose the start mark that this worker had put."""
         return self._own(f"UPDATE {TABLE} SET owner = NULL, starts = starts - {int(marked)}", owner, ids)
 
-    def mark_started(self, owner: str, ids: Sequence[int]) -> set[int]:
-        """Note durably that suspects are about to run; a mark that stays tells of a start without an end."""
-        return self._own(f"UPDATE {TABLE} SET suspect = TRUE, starts = starts + 1", owner, ids)
+    def mark_started(self, owner: str, row_id: int, *, starts: int) -> bool:
+        """Note durably that a suspect is about to run, for the `starts`-th time. False if it is not ours.
 
-    def count_crash(self, owner: str, row_id: int, *, marked: bool) -> bool:
-        """Give a message back after it killed its process: a start mark becomes a crash. False if it was not ours."""
+        A mark that stays tells of a start without an end. Said twice it is the same mark.
+        """
+        statement = f"UPDATE {TABLE} SET suspect = TRUE, starts = %s WHERE id = %s AND owner = %s"
+        return self.run(statement, [starts, row_id, owner]) > 0
+
+    def count_crash(self, owner: str, row_id: int, *, crashes: int, marked: bool) -> bool:
+        """Give a message back after it killed its process: a start mark becomes the `crashes`-th crash.
+
+        False if it is not ours, or if this crash is counted already.
+        """
         change = f"owner = NULL, suspect = FALSE, crashes = crashes + 1, starts = starts - {int(marked)}"
-        return bool(self._own(f"UPDATE {TABLE} SET {change}", owner, [row_id]))
+        statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND owner = %s AND crashes = %s"
+        return self.run(statement, [row_id, owner, crashes - 1]) > 0
+
+    def held_row(self, owner: str, task_id: str, attempt: int) -> int:
+        """Return the row of this attempt if `owner` holds it, else 0."""
+        statement = f"SELECT id FROM {TABLE} WHERE task_id = %s AND attempt = %s AND owner = %s AND visible_at IS NULL"
+        rows = self.rows(statement, [task_id, attempt, owner])
+        return int(rows[0][0]) if rows else 0
 
     def bury(self, owner: str, row_id: int, *, crashes: int, reason: str) -> bool:
         """Keep a message as dead, with the reason. False if it was not ours."""
@@ -173,6 +187,12 @@ class Store(WorkerRows):
                 [owner, moment, moment, limit],
             )
         return [relayed_message(row) for row in rows]
+
+    def postpone(self, owner: str, ids: Sequence[int], until: datetime) -> None:
+        """Give messages back that nobody shall take before `until`."""
+        among, values = self.among(ids)
+        statement = f"UPDATE {TABLE} SET owner = NULL, visible_at = %s WHERE id {among} AND owner = %s"
+        self.run(statement, [self.moment(until), *values, owner])
 
     def has_relayable(self, now: datetime) -> bool:
         """Tell whether `take_for_relay` would find something, without a lock."""

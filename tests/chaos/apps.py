@@ -1,0 +1,42 @@
+"""Has workers write to the history, and plants the mutant that the environment names."""
+
+import os
+from functools import wraps
+from typing import Any
+
+from django.apps import AppConfig
+
+from celery import signals
+from celery.worker.process import Offspring
+from tests.chaos import history, mutants
+
+
+class ChaosConfig(AppConfig):
+    name = "tests.chaos"
+    label = "chaos"
+
+    def ready(self) -> None:
+        signals.task_finished.connect(_settled)
+        signals.worker_lost.connect(_took_over)
+        Offspring.start = _noting_births(Offspring.start)  # type: ignore[method-assign]
+        if mutant := os.environ.get("CHAOS_MUTANT"):
+            mutants.plant(mutant)
+
+
+def _settled(*, task_id: str, state: str, **_: Any) -> None:
+    history.current().note("settled", id=task_id, pid=os.getpid(), state=state)
+
+
+def _took_over(*, name: str, owner: str, released: int, **_: Any) -> None:
+    history.current().note("took_over", name=name, owner=owner, released=released)
+
+
+def _noting_births(start: Any) -> Any:
+    """Have the supervisor note which process is which: nobody can tell that from outside."""
+
+    @wraps(start)
+    def start_and_note(self: Offspring, *args: Any) -> None:
+        start(self, *args)
+        history.current().note("born", role=self.role, index=self.index, pid=self.pid, worker=os.getpid())
+
+    return start_and_note

@@ -1,0 +1,62 @@
+"""What the history tells while it grows: which process is which, and what each is doing now."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.chaos.history import Event, Reader
+from tests.servers.processes import Identity
+
+
+class Scene:
+    """Follows a history. `look` before asking."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = Reader(path)
+        #: Of each supervisor, the latest process in each place.
+        self._cast: defaultdict[int, dict[tuple[str, int], Identity]] = defaultdict(dict)
+        self._running: dict[int, str] = {}
+        self._unsettled: defaultdict[int, set[str]] = defaultdict(set)
+        self.confirmed: set[str] = set()
+        self.events = 0
+
+    def look(self) -> None:
+        """Take in what is new."""
+        news = self._reader.news()
+        self.events += len(news)
+        for event in news:
+            handler = getattr(self, f"_note_{event['event']}", None)
+            if handler:
+                handler(event)
+
+    def _note_born(self, event: Event) -> None:
+        if process := Identity.of(event["pid"]):
+            self._cast[event["worker"]][event["role"], event["index"]] = process
+
+    def _note_started(self, event: Event) -> None:
+        self._running[event["pid"]] = event["id"]
+
+    def _note_finished(self, event: Event) -> None:
+        self._running.pop(event["pid"], None)
+        self._unsettled[event["pid"]].add(event["id"])
+
+    def _note_settled(self, event: Event) -> None:
+        self._unsettled[event["pid"]].discard(event["id"])
+
+    def _note_confirmed(self, event: Event) -> None:
+        self.confirmed.update(task_id for task_id, _token in event["pairs"])
+
+    def living(self, supervisor: int, role: str) -> list[Identity]:
+        """Return the processes of a worker in this role."""
+        cast = self._cast[supervisor].items()
+        return [process for (its_role, _), process in cast if its_role == role and process.is_alive()]
+
+    def busy(self, processes: Iterable[Identity]) -> list[Identity]:
+        """Return those that run a task."""
+        return [process for process in processes if process.pid in self._running]
+
+    def moment_of(self, process: Identity) -> str:
+        """Return what a child is doing: running a task, or not, perhaps with results that are not stored yet."""
+        if process.pid in self._running:
+            return "in a task"
+        return "unsettled" if self._unsettled[process.pid] else "idle"

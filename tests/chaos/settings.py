@@ -1,0 +1,17 @@
+"""The shop's settings for a run of chaos, with a short lease.
+
+The environment says more:
+
+CHAOS_LEASE     seconds without proof of life after which a worker is lost
+CHAOS_HISTORY   the file that everything is noted in, see tests/chaos/history.py
+CHAOS_MUTANT    name of a planted fault, see tests/chaos/mutants
+"""
+
+import os
+
+from tests.shop.settings import *  # noqa: F403 - a settings module is extended this way
+from tests.shop.settings import INSTALLED_APPS as _APPS
+
+INSTALLED_APPS = [*_APPS, "tests.chaos"]
+
+CELERYD_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
