@@ -5,6 +5,7 @@ The root logger and the project's LOGGING are left alone: if these give the logg
 
 import logging
 import sys
+from datetime import datetime
 from logging.handlers import WatchedFileHandler
 from typing import Any, Final, TextIO
 
@@ -58,6 +59,8 @@ def write(text: str) -> None:
 def connect() -> None:
     """Listen to the signals that become lines."""
     signals.task_finished.connect(_task_finished, dispatch_uid="celery.log")
+    signals.job_dead.connect(_job_dead, dispatch_uid="celery.log")
+    signals.job_postponed.connect(_job_postponed, dispatch_uid="celery.log")
     signals.process_died.connect(_process_died, dispatch_uid="celery.log")
     signals.worker_ready.connect(_worker_ready, dispatch_uid="celery.log")
     signals.worker_stopping.connect(_worker_stopping, dispatch_uid="celery.log")
@@ -71,6 +74,16 @@ def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error
     else:
         extra = {"task_id": task_id, "task_name": name, "state": state, "runtime": runtime}
         task_logger.error("Task %s[%s] ended as %s: %s", name or "?", task_id, state, error, extra=extra)
+
+
+def _job_dead(*, name: str, task_id: str, reason: str, **_: Any) -> None:
+    task_logger.error("Task %s[%s] is dead: %s", name or "?", task_id, reason, extra={"task_id": task_id})
+
+
+def _job_postponed(*, name: str, task_id: str, until: datetime, reason: str, **_: Any) -> None:
+    level = logging.WARNING if reason else logging.DEBUG
+    extra = {"task_id": task_id, "task_name": name}
+    task_logger.log(level, "Task %s[%s] waits until %s. %s", name, task_id, until.isoformat(), reason, extra=extra)
 
 
 def _process_died(*, role: str, pid: int, cause: str, **_: Any) -> None:

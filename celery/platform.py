@@ -86,6 +86,7 @@ class PIDFile:
         """Write our pid and hold the file; SystemExit if another process holds it or it cannot be written."""
         while not self._lock():
             pass
+        os.register_at_fork(after_in_child=self._forget)  # else what a task forks would keep the lock
         os.truncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
@@ -107,6 +108,10 @@ class PIDFile:
     def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
+
+    def _forget(self) -> None:
+        if self._fd >= 0:
+            self._close()
 
     def release(self) -> None:
         """Remove the file. Harmless when it is not held."""

@@ -57,7 +57,7 @@ def run(options: dict[str, object]) -> int:
     """Run a worker until it is told to stop, and return its exit code. SIGHUP begins anew with new code."""
     require_linux()
     settled = worker_options(options)
-    log.setup_logger(options.get("loglevel"), options.get("logfile"))  # type: ignore[arg-type]
+    _open_log(options)
     preflight()
     _warn_of_threads()
     pidfile = PIDFile(str(options["pidfile"])) if options.get("pidfile") else None
@@ -72,6 +72,15 @@ def run(options: dict[str, object]) -> int:
     if supervisor.wants_restart:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the very command line that started us
     return code
+
+
+def _open_log(options: dict[str, object]) -> None:
+    level, file = options.get("loglevel"), options.get("logfile")
+    try:
+        log.setup_logger(str(level) if level else None, str(file) if file else None)
+    except OSError as error:
+        text = f"the log file {file} cannot be written: {error.strerror}. Choose another with --logfile."
+        raise CommandError(text) from error
 
 
 def worker_options(options: dict[str, object]) -> Options:

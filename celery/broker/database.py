@@ -61,6 +61,7 @@ class DatabaseConsumer(Consumer):
         self._hints: Hints | None = None
         self._quiet = 0
         self._full = 0
+        self._is_full = False
         self._says_idle = False
 
     def connect(self) -> None:
@@ -78,7 +79,8 @@ class DatabaseConsumer(Consumer):
         """Claim up to `limit` messages, beginning with another queue each time."""
         if self._hints and self._hints.pending():
             self._quiet = 0
-        if limit <= 0:
+        self._is_full = limit <= 0
+        if self._is_full:
             return []
         found: list[Delivery] = []
         for queue in self._queues:
@@ -97,11 +99,15 @@ class DatabaseConsumer(Consumer):
             self._say_idle(idle=False)
 
     def _say_idle(self, *, idle: bool) -> None:
-        self._store.set_idle(self._owner, idle=idle)
-        self._says_idle = idle
+        if self._store.set_idle(self._owner, idle=idle):
+            self._says_idle = idle
+        else:
+            self._quiet = 0  # we have no row yet: ask again soon
 
     def next_poll(self) -> float:
         """Poll soon after work ran out, then ever more seldom: a commit may become visible after its hint."""
+        if self._is_full:
+            return LAST_POLL
         return float(min(LAST_POLL, FIRST_POLL * 2 ** min(self._quiet, 20)))
 
     def close(self) -> None:

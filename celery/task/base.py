@@ -313,6 +313,12 @@ def _send(task: Any, messages: Sequence[Message]) -> list[AsyncResult[Any]]:
     return [AsyncResult(message.task_id, ignored=ignored, sent_in=sent_in) for message in messages]
 
 
+def _number(value: float) -> float:
+    if isinstance(value, bool):  # timedelta would take it for a number
+        raise TypeError(value)
+    return value
+
+
 def _moment(label: str, value: datetime | float | None) -> datetime | None:
     """Return seconds from now, or a moment, as an aware moment in UTC."""
     if value is None:
@@ -321,7 +327,7 @@ def _moment(label: str, value: datetime | float | None) -> datetime | None:
         aware = value if timezone.is_aware(value) else timezone.make_aware(value)
         return aware.astimezone(UTC)
     try:
-        return datetime.now(UTC) + timedelta(seconds=value)
+        return datetime.now(UTC) + timedelta(seconds=_number(value))
     except (TypeError, ValueError, OverflowError) as error:
         text = f"{label} is a number of seconds{'' if label == 'countdown' else ' or a datetime'}, not {value!r:.80}"
         raise type(error)(text) from error

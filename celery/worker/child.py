@@ -27,6 +27,8 @@ from celery.worker.writer import Writer
 
 #: Seconds without a query after which a kept connection is tried before it is used again.
 STALE_AFTER: Final = 10.0
+#: Modules whose frames stand above the task's own in a traceback.
+OUR_MODULES: Final = frozenset({__name__, "celery.task.base"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,7 @@ def _text(error: BaseException) -> str:
 def _without_our_frames(error: BaseException) -> BaseException:
     """Cut our own frames off the head of the traceback: it begins in the task."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") in OUR_MODULES:
         trace = trace.tb_next
     return error.with_traceback(trace) if trace is not None else error
 

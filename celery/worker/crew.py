@@ -6,7 +6,7 @@ dispatcher receives there was certainly not started.
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from celery.message import Delivery
@@ -19,7 +19,7 @@ DEEPEST: Final = 256
 class Held:
     """A job in the dispatcher's hands."""
 
-    __slots__ = ("delivery", "flags", "is_parked", "marked", "number", "taken_at")
+    __slots__ = ("after_parking", "delivery", "flags", "is_parked", "is_parking", "marked", "number", "taken_at")
 
     def __init__(self, number: int, delivery: Delivery, taken_at: float) -> None:
         self.number = number
@@ -29,7 +29,24 @@ class Held:
         self.marked = False
         #: It was stored while its task ran, and acknowledged; the steward deletes the row in the end.
         self.is_parked = False
+        #: It is being stored; what happens to it meanwhile has to wait.
+        self.is_parking = False
+        self.after_parking: Callable[[], None] | None = None
         self.taken_at = taken_at
+
+    def when_parked(self, act: Callable[[], None]) -> None:
+        """Do it now, or when the steward has answered that the job is parked: one errand a job at a time."""
+        if self.is_parking:
+            self.after_parking = act
+        else:
+            act()
+
+    def note_parked(self) -> None:
+        """Go on with what had to wait."""
+        self.is_parking, self.is_parked = False, True
+        act, self.after_parking = self.after_parking, None
+        if act:
+            act()
 
 
 class Member:

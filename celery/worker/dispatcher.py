@@ -9,6 +9,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from celery.broker.base import Consumer
@@ -125,15 +126,13 @@ class Dispatcher:
     # -- handing out
 
     def _hand_out(self) -> None:
-        if self._is_draining:
-            return
-        while self._suspects:
+        while self._suspects and not self._is_draining:
             member, cleared = self._crew.clear_one()
             self._pending.extendleft(reversed(cleared))
             if member is None:
                 break
             self._start_alone(self._suspects.popleft(), member)
-        if not self._pending:
+        if not self._pending and not self._is_draining:
             self._pending.extend(self._crew.level())
         if self._pending:
             self._pending = deque(self._crew.deal(list(self._pending)))
@@ -169,21 +168,26 @@ class Dispatcher:
             held = member.held.pop(number, None)
             if held is None:
                 continue
-            if answer == job.UNRUN:
+            if answer == job.UNRUN and held.is_parking:
+                held.after_parking = partial(self._settle_early, [held])
+            elif answer == job.UNRUN:
                 early.append(held)
-            elif held.is_parked:
-                self._errands.ask(errands.FINISH, held)
+            elif held.is_parked or held.is_parking:
+                held.when_parked(partial(self._errands.ask, errands.FINISH, held))
             else:
                 settled.append(held.delivery)
                 self._forget(held)
-        if not member.held:
-            member.works_alone = False
+            member.works_alone = bool(member.held) and member.works_alone
         self._window.note_settled(len(settled))
         self._intake.settle(settled)
         self._settle_early(early)
 
     def _settle_early(self, early: list[Held]) -> None:
         """Settle what must run at most once, and hand it over again only when that is certain."""
+        if self._is_draining:
+            for held in early:
+                self._give_back(held)
+            return
         for held in early:
             if held.delivery.row_id:
                 self._errands.ask(errands.FINISH, held)
@@ -199,8 +203,6 @@ class Dispatcher:
         held.delivery = held.delivery._replace(tag=None, row_id=0)
         if not is_certain:
             self._errands.ask(errands.ABANDONED, held, "its acknowledgement is not certain")
-        elif self._is_draining:
-            self._errands.ask(errands.ABANDONED, held, STOPPED)
         else:
             self._pending.append(held)
 
@@ -210,16 +212,18 @@ class Dispatcher:
             self._errands.ask(errands.EXAMINE, following)
 
     def _hear_steward(self) -> None:
+        end = self._errands.end
         for kind, held, verdict, row_id in self._errands.answers():
             self._obey(kind, held, verdict, row_id)
+        if end and self._errands.end is None:  # the steward died; the supervisor will send the next one
+            self._selector.unregister(end)
 
     def _obey(self, kind: str, held: Held, verdict: str, row_id: int) -> None:
         """Do what the steward said of a job."""
         if kind == errands.MARK:
             self._take_seat(held, is_marked=verdict == errands.RUN)
         elif kind == errands.PARK:
-            held.is_parked = verdict == errands.RUN
-            self._replace_tag(held, row_id)
+            self._note_parked(held, row_id)
         elif kind == errands.FINISH and not held.is_parked:
             self._run_settled(held, is_certain=verdict == errands.RUN)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
@@ -227,6 +231,11 @@ class Dispatcher:
         else:
             self._replace_tag(held, 0)
             self._forget(held)
+
+    def _note_parked(self, held: Held, row_id: int) -> None:
+        """Acknowledge a parked job, and go on with what happened to it meanwhile. Row 0: it has one elsewhere."""
+        self._replace_tag(held, row_id)
+        held.note_parked()
 
     def _run_examined(self, held: Held, row_id: int) -> None:
         if row_id:
@@ -246,7 +255,9 @@ class Dispatcher:
     def _park(self, now: float) -> None:
         """Take what has run for very long out of the reach of the broker's own time limit."""
         for held in self._held.values():
-            if held.delivery.tag is not None and now - held.taken_at > PARK_AFTER and held.number not in self._errands:
+            is_long = held.delivery.tag is not None and now - held.taken_at > PARK_AFTER
+            if is_long and held.number not in self._errands:
+                held.is_parking = True
                 self._errands.ask(errands.PARK, held)
         self._park_at = now + PARK_AFTER / 10
 
@@ -282,7 +293,7 @@ class Dispatcher:
         self._selector.unregister(member.end)
         unstarted = member.take_back(len(member.held))
         for held in member.held.values():
-            self._bring_back(held, cause if held.number == running else "")
+            held.when_parked(partial(self._bring_back, held, cause if held.number == running else ""))
         self._pending.extendleft(reversed(unstarted))
         if self._is_draining:
             self._give_back_pending()
@@ -311,7 +322,9 @@ class Dispatcher:
             self._give_back(held)
 
     def _give_back(self, held: Held) -> None:
-        if held.flags & job.SETTLED:
+        if held.flags & job.SETTLED and self._crew.members:
+            self._pending.append(held)  # nobody else can run it any more
+        elif held.flags & job.SETTLED:
             self._errands.ask(errands.ABANDONED, held, STOPPED)
         elif held.delivery.row_id:
             self._errands.ask(errands.RELEASE, held)

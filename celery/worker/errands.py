@@ -3,7 +3,6 @@
 An errand is kept until it is answered, and asked again of the next steward if this one dies: each can be repeated.
 """
 
-import contextlib
 import socket
 from typing import Any, Final
 
@@ -72,11 +71,13 @@ class Errands:
     def answers(self) -> list[tuple[str, Held, str, int]]:
         """Return kind, job, verdict and row of every errand that was answered."""
         found: list[tuple[str, Held, str, int]] = []
-        with contextlib.suppress(EOFError, OSError):
+        try:
             while self.end and (heard := channel.listen(self.end)):
                 number, verdict, row_id = heard[0]
                 kind, held, _ = self._open.pop(number)
                 found.append((kind, held, verdict, row_id))
+        except (EOFError, OSError):
+            self.close()
         return found
 
     def close(self) -> None:

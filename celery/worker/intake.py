@@ -39,7 +39,7 @@ class Intake:
 
     def sleep(self, *, free: int, window: int) -> float:
         """Return the seconds until `take` should be called even if nothing is heard."""
-        if self._has_more and free * 2 >= window:
+        if self._has_more and self._is_worth_it(free, window):
             return 0.0
         return max(self._poll_at - time.monotonic(), 0.0)
 
@@ -48,15 +48,18 @@ class Intake:
 
         Where there is more than fits, the next look waits until half of the window is free: claims stay large.
         """
-        is_worth_it = free * 2 >= window or not self._has_more
+        is_worth_it = self._is_worth_it(free, window)
         if not self._is_readable and now < self._poll_at and not (self._has_more and is_worth_it):
             return []
         self._is_readable = False
-        limit = free if is_worth_it else 0
+        limit = free if is_worth_it or not self._has_more else 0
         found = self._guarded(self._take, limit, window) or []
-        if limit:
-            self._has_more = len(found) >= limit
+        self._has_more = len(found) >= limit and self._is_connected
         return found
+
+    @staticmethod
+    def _is_worth_it(free: int, window: int) -> bool:
+        return 0 < window <= 2 * free
 
     def _take(self, limit: int, window: int) -> list[Delivery]:
         if not self._is_connected:

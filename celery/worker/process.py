@@ -67,6 +67,7 @@ class Offspring:
         os.close(self.pidfd)
         if self.control:
             self.control.close()
+            self.control = None
         return int(self._process.exitcode)
 
 
@@ -87,8 +88,8 @@ def _enter(run: Callable[[], None], name: str, parent: int, close_first: Iterabl
     signal.set_wakeup_fd(-1)
     for number in WORKER_SIGNALS:
         signal.signal(number, _leave_to_supervisor)
-    signal.signal(signal.SIGUSR2, lambda *_: log.reopen())
-    faulthandler.register(signal.SIGUSR1, file=log.stream(), all_threads=True)
+    signal.signal(signal.SIGUSR2, _reopen_log)
+    _reopen_log()
     for end in close_first:
         end.close()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
@@ -102,6 +103,12 @@ def _enter(run: Callable[[], None], name: str, parent: int, close_first: Iterabl
 
 def _leave_to_supervisor(*_: Any) -> None:
     """Do nothing. Unlike SIG_IGN, a handler is not inherited by the programs that a task starts."""
+
+
+def _reopen_log(*_: Any) -> None:
+    """Open the log anew; stacks are dumped into the same file, by its descriptor."""
+    log.reopen()
+    faulthandler.register(signal.SIGUSR1, file=log.stream(), all_threads=True)
 
 
 class Wakeup:

@@ -114,10 +114,16 @@ class Rescue:
         if delivery.row_id:
             self._store.count_crash(self._owner, delivery.row_id, crashes=crashes, marked=one.marked)
         else:
-            again = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, visible_at=datetime.now(UTC))
-            self._store.insert([again])
+            self._keep_crashed(delivery, crashes)
         self._store.poke()
         return one.number, SETTLE, 0
+
+    def _keep_crashed(self, delivery: Delivery, crashes: int) -> None:
+        """Store a delivery of the broker for another try; count in its row if it has been parked meanwhile."""
+        again = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, visible_at=datetime.now(UTC))
+        if not self._store.insert([again]):
+            row_id = self._store.held_row(self._owner, again.task_id, again.attempt)
+            self._store.count_crash(self._owner, row_id, crashes=crashes, marked=False)
 
     def _bury(self, one: Asked, reason: str, crashes: int) -> Answer:
         delivery = one.delivery
@@ -127,9 +133,9 @@ class Rescue:
             else:
                 dead = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, reason=reason)
                 is_ours = bool(self._store.insert([dead]))
+            if is_ours:
+                self._fail(delivery, reason)
         if is_ours:
-            self._fail(delivery, reason)
-            logger.error("Task %s[%s] is dead: %s.", job.name_of(delivery), delivery.task_id, reason)
             signals.notify(signals.job_dead, task_id=delivery.task_id, name=job.name_of(delivery), reason=reason)
         return one.number, SETTLE, 0
 

@@ -68,7 +68,7 @@ class Supervisor:
         self._short_lives: dict[tuple[str, int], int] = {}
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._deadline: float | None = None
-        self._asked_at = float("-inf")
+        self._asked = (0, 0.0)
         self._abandoned = False
         self.wants_restart = False
 
@@ -268,15 +268,25 @@ class Supervisor:
             one.send_signal(number)
 
     def _stop(self, number: int) -> None:
-        """Drain; at once when asked again, or by QUIT."""
+        """Drain; at once when asked again, or by QUIT. HUP starts anew afterwards, unless told to stop for good."""
         now = time.monotonic()
-        if now - self._asked_at < SAME_REQUEST and number != signal.SIGQUIT:
+        is_repeated = number == self._asked[0] and now - self._asked[1] < SAME_REQUEST
+        is_stopping = self._deadline is not None
+        if is_repeated or (number == signal.SIGHUP and is_stopping):
             return
-        self._asked_at = now
+        is_change_of_mind = self.wants_restart and is_stopping
+        self._asked = (number, now)
         self.wants_restart = number == signal.SIGHUP
-        is_first = self._deadline is None and number != signal.SIGQUIT
-        self._deadline = now + self._options.drain_timeout if is_first else now
-        self._note("worker_stopping", name=self._options.name, timeout=max(self._deadline - time.monotonic(), 0.0))
+        if number == signal.SIGQUIT or (is_stopping and not is_change_of_mind):
+            self._deadline = now
+        elif not is_stopping:
+            self._deadline = now + self._options.drain_timeout
+        if not is_stopping:
+            self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
+        self._to_start.clear()
+        self._note("worker_stopping", name=self._options.name, timeout=self._options.drain_timeout)
         self._tell_dispatcher(dispatcher.DRAIN)
         if not self._dispatcher:
             self._kill("child")
@@ -286,8 +296,8 @@ class Supervisor:
         """Stop in the mirrored order of the start: children, dispatcher, and the proof of life last."""
         if dead and dead.role == "child":
             self._tell_dispatcher(dispatcher.DIED, dead.index, "stopped", self._slots.running(dead.index))
-        elif dead and dead.role == "dispatcher" and self._of_role("child"):
-            return
+        elif dead and dead.role == "steward" and self._offspring:
+            self._start_steward()  # somebody has to give back what is left
         if self._steward and len(self._offspring) == 1:
             self._pass_events_on()
             self._tell(self._steward, steward.STOP)
@@ -299,7 +309,8 @@ class Supervisor:
                 self._slots.running(child.index) for child in self._of_role("child")
             )
             self._kill("child")
-        if overdue >= GRACE:
+        if overdue >= GRACE and self._dispatcher:
+            self._abandoned = True
             self._kill("dispatcher")
         if overdue >= 2 * GRACE:
             self._kill("steward")

@@ -86,7 +86,7 @@ class Writer(threading.Thread):
             kept = self._store_failure(group[0], error)
         self._report(kept)
 
-    def _store_failure(self, outcome: Outcome, error: Exception) -> list[tuple[Outcome, int]]:
+    def _store_failure(self, outcome: Outcome, error: Exception) -> list[tuple[Outcome, Consequences]]:
         """Store that a result cannot be stored. If even that is refused, the message stays with the worker."""
         try:
             return self._until_the_world_is_up([_unstorable(outcome, error)])
@@ -96,7 +96,7 @@ class Writer(threading.Thread):
             )
             return []
 
-    def _until_the_world_is_up(self, group: Sequence[Outcome]) -> list[tuple[Outcome, int]]:
+    def _until_the_world_is_up(self, group: Sequence[Outcome]) -> list[tuple[Outcome, Consequences]]:
         pause, failed_at = FIRST_PAUSE, 0.0
         while True:
             try:
@@ -115,7 +115,7 @@ class Writer(threading.Thread):
                     logger.warning("Results can be stored again, after %.1f s.", time.monotonic() - failed_at)
                 return answers
 
-    def _write(self, group: Sequence[Outcome]) -> list[tuple[Outcome, int]]:
+    def _write(self, group: Sequence[Outcome]) -> list[tuple[Outcome, Consequences]]:
         """Store results and messages and delete the rows of `group` in one commit; return what to report.
 
         Where results live elsewhere they are stored first: the attempt rule guards what the commit cannot.
@@ -137,7 +137,7 @@ class Writer(threading.Thread):
             if needs_rows:
                 with transaction.atomic(using=alias):
                     _store_messages(alias, self._finish(alias, planned), winners)
-        return [(outcome, plan.answer) for outcome, plan in planned]
+        return planned
 
     def _finish(
         self, alias: str, planned: Sequence[tuple[Outcome, Consequences]]
@@ -154,13 +154,13 @@ class Writer(threading.Thread):
             for outcome, plan in planned
         ]
 
-    def _report(self, kept: Sequence[tuple[Outcome, int]]) -> None:
-        answers = job.pack_answers([(outcome.job.number, answer) for outcome, answer in kept])
+    def _report(self, kept: Sequence[tuple[Outcome, Consequences]]) -> None:
+        answers = job.pack_answers([(outcome.job.number, plan.answer) for outcome, plan in kept])
         with contextlib.suppress(OSError):  # the dispatcher is gone; this child ends with it
             channel.send(self._end, [answers], wait=True)
-        for outcome, answer in kept:
-            if answer == job.SETTLE:
-                _announce(outcome)
+        for outcome, plan in kept:
+            if plan.answer == job.SETTLE:
+                _announce(outcome, plan)
 
 
 def _row(outcome: Outcome) -> int:
@@ -190,13 +190,15 @@ def _unstorable(outcome: Outcome, error: Exception) -> Outcome:
     return replace(outcome, kind=states.FAILURE, result=stored_exceptions.dump(failure), traceback="", error=text)
 
 
-def _announce(outcome: Outcome) -> None:
-    signals.notify(
-        signals.task_finished,
-        task_id=outcome.job.delivery.task_id,
-        name=outcome.name,
-        attempt=outcome.attempt,
-        state=outcome.kind,
-        runtime=outcome.runtime,
-        error=outcome.error,
-    )
+def _announce(outcome: Outcome, plan: Consequences) -> None:
+    """Tell listeners what is stored now."""
+    facts = {"task_id": outcome.job.delivery.task_id, "name": outcome.name}
+    if plan.message and plan.message.reason:
+        signals.notify(signals.job_dead, reason=plan.message.reason, **facts)
+    elif outcome.kind in states.ALL_STATES:
+        runtime, error = outcome.runtime, outcome.error
+        signals.notify(
+            signals.task_finished, attempt=outcome.attempt, state=outcome.kind, runtime=runtime, error=error, **facts
+        )
+    elif plan.message:
+        signals.notify(signals.job_postponed, until=plan.message.visible_at, reason=outcome.error, **facts)

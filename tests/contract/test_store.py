@@ -13,10 +13,9 @@ from django.db import connections, transaction
 from psycopg import sql
 
 from celery import message as wire
-from celery.broker.base import Delivery
 from celery.broker.store.base import PAGE, Store
 from celery.exceptions import LeaseLost
-from celery.message import Message
+from celery.message import Delivery, Message
 from celery.models import Message as Row
 from celery.models import Worker
 
@@ -228,7 +227,7 @@ class TestSettling:
         assert again == claimed
 
     def test_a_start_mark_is_taken_off_by_a_clean_release(self, kept: Store, claimed: Delivery) -> None:
-        kept.mark_started(ME, [claimed.row_id])
+        kept.mark_started(ME, claimed.row_id, starts=1)
 
         kept.release(ME, [claimed.row_id], marked=True)
 
@@ -236,7 +235,7 @@ class TestSettling:
         assert again.starts == 0
 
     def test_a_start_mark_survives_the_loss_of_the_worker(self, kept: Store, claimed: Delivery) -> None:
-        assert kept.mark_started(ME, [claimed.row_id]) == {claimed.row_id}
+        assert kept.mark_started(ME, claimed.row_id, starts=1)
 
         kept.retire(ME)
 
@@ -244,13 +243,101 @@ class TestSettling:
         (again,) = kept.claim(OTHER, "celery", 1)
         assert (again.starts, again.suspect) == (1, True)
 
-    def test_a_crash_is_counted_in_place_of_the_start_mark(self, kept: Store, claimed: Delivery) -> None:
-        kept.mark_started(ME, [claimed.row_id])
+    def test_a_start_mark_put_twice_is_one_mark(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        assert kept.mark_started(ME, claimed.row_id, starts=1)
 
-        assert kept.count_crash(ME, claimed.row_id, marked=True)
+        assert kept.mark_started(ME, claimed.row_id, starts=1)
+
+        row = row_of("held", alias)
+        assert (row.starts, row.suspect, row.owner) == (1, True, ME)
+
+    def test_each_start_has_a_mark_of_its_own(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.mark_started(ME, claimed.row_id, starts=1)
+        kept.retire(ME)
+        enlist(kept, OTHER)
+        kept.claim(OTHER, "celery", 1)
+
+        assert kept.mark_started(OTHER, claimed.row_id, starts=2)
+
+        assert row_of("held", alias).starts == 2
+
+    def test_a_clean_release_leaves_the_marks_of_earlier_starts(
+        self, kept: Store, claimed: Delivery, alias: str
+    ) -> None:
+        kept.mark_started(ME, claimed.row_id, starts=2)
+
+        assert kept.release(ME, [claimed.row_id], marked=True) == {claimed.row_id}
+        assert kept.release(ME, [claimed.row_id], marked=True) == set()
+
+        assert row_of("held", alias).starts == 1
+
+    def test_a_row_that_is_gone_is_not_marked(self, kept: Store, claimed: Delivery) -> None:
+        kept.finish(ME, [claimed.row_id])
+
+        assert not kept.mark_started(ME, claimed.row_id, starts=1)
+
+    def test_a_crash_is_counted_in_place_of_the_start_mark(self, kept: Store, claimed: Delivery) -> None:
+        kept.mark_started(ME, claimed.row_id, starts=1)
+
+        assert kept.count_crash(ME, claimed.row_id, crashes=1, marked=True)
 
         (again,) = kept.claim(ME, "celery", 1)
         assert (again.crashes, again.starts, again.suspect) == (1, 0, False)
+
+    def test_a_crash_without_a_start_mark_takes_none_off(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.mark_started(ME, claimed.row_id, starts=2)
+
+        assert kept.count_crash(ME, claimed.row_id, crashes=1, marked=False)
+
+        row = row_of("held", alias)
+        assert (row.crashes, row.starts, row.owner) == (1, 2, None)
+
+    def test_a_crash_counted_twice_is_one_crash(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.mark_started(ME, claimed.row_id, starts=1)
+        assert kept.count_crash(ME, claimed.row_id, crashes=1, marked=True)
+
+        assert not kept.count_crash(ME, claimed.row_id, crashes=1, marked=True)
+
+        row = row_of("held", alias)
+        assert (row.crashes, row.starts) == (1, 0)
+
+    def test_a_crash_counted_again_does_not_take_the_message_from_the_same_worker(
+        self, kept: Store, claimed: Delivery, alias: str
+    ) -> None:
+        kept.count_crash(ME, claimed.row_id, crashes=1, marked=False)
+        kept.claim(ME, "celery", 1)
+
+        assert not kept.count_crash(ME, claimed.row_id, crashes=1, marked=False)
+
+        row = row_of("held", alias)
+        assert (row.crashes, row.owner) == (1, ME)
+
+    def test_the_next_crash_is_counted_on(self, kept: Store, claimed: Delivery) -> None:
+        kept.count_crash(ME, claimed.row_id, crashes=1, marked=False)
+        kept.claim(ME, "celery", 1)
+
+        assert kept.count_crash(ME, claimed.row_id, crashes=2, marked=False)
+
+        assert kept.claim(ME, "celery", 1)[0].crashes == 2
+
+    def test_the_row_of_an_attempt_is_known_to_who_holds_it(self, kept: Store, claimed: Delivery) -> None:
+        enlist(kept, OTHER)
+
+        assert kept.held_row(ME, "held", 1) == claimed.row_id
+        assert kept.held_row(OTHER, "held", 1) == 0
+        assert kept.held_row(ME, "held", 2) == 0
+        assert kept.held_row(ME, "another", 1) == 0
+
+    def test_a_row_that_was_given_back_is_held_by_nobody(self, kept: Store, claimed: Delivery) -> None:
+        kept.release(ME, [claimed.row_id])
+
+        assert kept.held_row(ME, "held", 1) == 0
+
+    def test_a_row_that_the_relay_has_is_not_in_hand(self, kept: Store, worker: str) -> None:
+        kept.insert([message("relayed")])
+        kept.take_for_relay(worker, NOW, 1)
+
+        assert kept.held_row(worker, "relayed", 1) == 0
 
     def test_a_buried_message_is_kept_with_its_reason(self, kept: Store, claimed: Delivery, alias: str) -> None:
         assert kept.bury(ME, claimed.row_id, crashes=3, reason="signal 11 on the third try")
@@ -266,11 +353,22 @@ class TestSettling:
             lambda kept, row_id: kept.finish(OTHER, [row_id]),
             lambda kept, row_id: kept.release(OTHER, [row_id]),
             lambda kept, row_id: kept.release(OTHER, [row_id], marked=True),
-            lambda kept, row_id: kept.mark_started(OTHER, [row_id]),
-            lambda kept, row_id: kept.count_crash(OTHER, row_id, marked=False),
+            lambda kept, row_id: kept.mark_started(OTHER, row_id, starts=1),
+            lambda kept, row_id: kept.count_crash(OTHER, row_id, crashes=1, marked=False),
+            lambda kept, row_id: kept.count_crash(OTHER, row_id, crashes=1, marked=True),
             lambda kept, row_id: kept.bury(OTHER, row_id, crashes=3, reason="mine"),
+            lambda kept, row_id: kept.postpone(OTHER, [row_id], NOW),
         ],
-        ids=["finish", "release", "release marked", "mark_started", "count_crash", "bury"],
+        ids=[
+            "finish",
+            "release",
+            "release marked",
+            "mark_started",
+            "count_crash",
+            "count_crash marked",
+            "bury",
+            "postpone",
+        ],
     )
     def test_what_another_worker_holds_cannot_be_changed(
         self, kept: Store, claimed: Delivery, alias: str, change: Callable[[Store, int], object]
@@ -363,8 +461,8 @@ class TestRelay:
         assert (relayed.content_type, relayed.content_encoding) == ("application/x-python-serialize", "binary")
 
     def test_the_counters_travel_as_headers(self, kept: Store, claimed: Delivery) -> None:
-        kept.mark_started(ME, [claimed.row_id])
-        kept.count_crash(ME, claimed.row_id, marked=False)
+        kept.mark_started(ME, claimed.row_id, starts=1)
+        kept.count_crash(ME, claimed.row_id, crashes=1, marked=False)
 
         ((_, relayed),) = kept.take_for_relay(ME, NOW, 1)
 
@@ -392,6 +490,62 @@ class TestRelay:
 
         assert row_of("relayed", alias).owner is None
         assert row_of("held", alias).owner == ME
+
+    def test_what_is_kept_of_a_copy_that_a_relay_just_publishes_takes_its_row_over(
+        self, kept: Store, worker: str, alias: str
+    ) -> None:
+        """The relay publishes, and deletes afterwards: the row is not the authority any more, the copy is."""
+        enlist(kept, OTHER)
+        kept.insert([message("relayed")])
+        ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
+
+        assert kept.insert([message("relayed", crashes=1, visible_at=NOW + SECOND)]) == [row_id]
+
+        assert kept.finish(worker, [row_id]) == set()
+        row = row_of("relayed", alias)
+        assert (row.owner, row.visible_at, row.crashes, row.starts, row.suspect) == (None, NOW + SECOND, 1, 0, False)
+
+    def test_a_copy_that_is_kept_in_hand_is_out_of_reach_of_the_relay(
+        self, kept: Store, worker: str, alias: str
+    ) -> None:
+        enlist(kept, OTHER)
+        kept.insert([message("relayed")])
+        ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
+
+        assert kept.insert([message("relayed")], owner=OTHER) == [row_id]
+
+        kept.drop_relay_claims(worker)
+        assert kept.finish(worker, [row_id]) == set()
+        assert kept.held_row(OTHER, "relayed", 1) == row_id
+
+    def test_what_a_worker_has_in_hand_is_not_taken_over(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        before = Row.objects.using(alias).filter(task_id="held").values().get()
+
+        assert kept.insert([message("held", crashes=2)], owner=OTHER) == []
+
+        assert Row.objects.using(alias).filter(task_id="held").values().get() == before
+
+    def test_what_an_interrupted_relay_let_go_of_is_taken_again(self, kept: Store, worker: str) -> None:
+        enlist(kept, OTHER)
+        kept.insert([message("relayed")])
+        kept.take_for_relay(worker, NOW, 10)
+
+        kept.drop_relay_claims(worker)
+
+        assert [relayed.task_id for _, relayed in kept.take_for_relay(OTHER, NOW, 10)] == ["relayed"]
+
+    def test_what_is_postponed_is_taken_by_nobody_before_its_moment(self, kept: Store, worker: str, alias: str) -> None:
+        kept.insert([message("refused")])
+        ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
+
+        kept.postpone(worker, [row_id], NOW + SECOND)
+
+        row = row_of("refused", alias)
+        assert (row.owner, row.visible_at, row.starts, row.crashes) == (None, NOW + SECOND, 0, 0)
+        assert kept.next_due() == NOW + SECOND
+        assert not kept.has_relayable(NOW)
+        assert kept.take_for_relay(worker, NOW, 10) == []
+        assert [taken_id for taken_id, _ in kept.take_for_relay(worker, NOW + SECOND, 10)] == [row_id]
 
     def test_rows_locked_by_one_hook_are_passed_over_by_another(self, kept: Store, alias: str) -> None:
         if connections[alias].vendor == "sqlite":

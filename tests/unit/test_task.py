@@ -395,8 +395,26 @@ class TestDelays:
     def test_seconds_beyond_all_calendars_are_refused(
         self, adding: FunctionTask[..., int], sent: Recorder, option: str, value: Any
     ) -> None:
-        with pytest.raises((ValueError, OverflowError)):
+        with pytest.raises((ValueError, OverflowError), match=f"{option} is a number of seconds") as caught:
             adding.apply_async([1], **{option: value})
+
+        assert str(caught.value).endswith(f", not {value!r}")
+        assert sent.batches == []
+
+    @pytest.mark.parametrize("value", ["12", b"12"], ids=repr)
+    def test_a_text_in_place_of_the_arguments_is_refused_with_the_line_to_write(
+        self, adding: FunctionTask[..., int], sent: Recorder, value: Any
+    ) -> None:
+        with pytest.raises(TypeError, match=r"the arguments of a call of calc\.add come as a list or tuple") as caught:
+            adding.apply_async(value)
+
+        assert f"write ({value!r},)" in str(caught.value)
+        assert sent.batches == []
+
+    def test_a_text_may_be_an_argument(self, adding: FunctionTask[..., int], sent: Recorder) -> None:
+        adding.apply_async(["12"])
+
+        assert body_of(sent)["args"] == ["12"]
 
 
 class TestFromAsynchronousCode:

@@ -23,6 +23,12 @@ COLUMNS: Final = (
     *("task_id", "attempt", "task", "queue", "rank", "body", "headers", "created_at"),
     *("visible_at", "owner", "suspect", "starts", "crashes", "dead_at", "reason"),
 )
+#: What a message takes over from its copy that a relay has published, and would delete in a moment.
+TAKEN_OVER: Final = ("headers", "visible_at", "owner", "suspect", "starts", "crashes", "dead_at", "reason")
+ON_CONFLICT: Final = (
+    f" ON CONFLICT (task_id, attempt) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in TAKEN_OVER)}"
+    f" WHERE {TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL"
+)
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 
@@ -54,14 +60,15 @@ class Store(WorkerRows):
     ) -> list[int]:
         """Keep `messages` and return the ids of their rows; one whose id and attempt have a row already is left out.
 
+        A row that a relay is just publishing is no such row: its copy is what we hold, and it takes our state over.
         `hold` makes rows without a moment of their own invisible until then. Raises SchemaMissing.
         """
         ids: list[int] = []
         pending = iter(messages)
         while page := list(islice(pending, PAGE)):
-            source, parameters = self.source(TABLE, COLUMNS, [self._row(message, owner, hold) for message in page])
-            statement = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}"
-            statement += " ON CONFLICT (task_id, attempt) DO NOTHING RETURNING id"
+            rows = {(message.task_id, message.attempt): self._row(message, owner, hold) for message in page}
+            source, parameters = self.source(TABLE, COLUMNS, list(rows.values()))
+            statement = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}{ON_CONFLICT} RETURNING id"
             ids += self._insert_page(statement, parameters)
         return ids
 

@@ -21,19 +21,25 @@ class NotifyHints(Hints):
     def __init__(self, alias: str) -> None:
         with connections[alias].cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
-        self._connection: Any = connections[alias].connection
-        self._news = False
+        self._wrapper = connections[alias]
+        self._connection: Any = self._wrapper.connection
         self._connection.add_notify_handler(self._note)
+        self._fileno = int(self._connection.fileno())
+        self._news = False
 
     def _note(self, _notification: Any) -> None:
         self._news = True
 
     def fileno(self) -> int:
-        """Return the descriptor of the connection."""
-        return int(self._connection.fileno())
+        """Return the descriptor of the connection: the same even when that is lost."""
+        return self._fileno
 
     def pending(self) -> bool:
-        """Tell whether a notification came; reading it off the socket is left to the claim that follows."""
+        """Tell whether a notification came, and read it off the socket. Raises what the database raises."""
+        with self._wrapper.wrap_database_errors:
+            self._connection.pgconn.consume_input()
+            while self._connection.pgconn.notifies():
+                self._news = True
         news, self._news = self._news, False
         return news
 

@@ -33,9 +33,9 @@ class WorkerRows(Statements):
         statement = "UPDATE celery_worker SET counter = counter + 1, seen_at = %s WHERE owner = %s"
         return self.run(statement, [self.moment(now()), owner]) > 0
 
-    def set_idle(self, owner: str, *, idle: bool) -> None:
-        """Ask producers to poke, or not to."""
-        self.run("UPDATE celery_worker SET idle = %s WHERE owner = %s", [idle, owner])
+    def set_idle(self, owner: str, *, idle: bool) -> bool:
+        """Ask producers to poke, or not to. False: `owner` has no row."""
+        return self.run("UPDATE celery_worker SET idle = %s WHERE owner = %s", [idle, owner]) > 0
 
     def census(self) -> list[tuple[str, str, int, float]]:
         """Return owner, name, counter and lease of every worker."""

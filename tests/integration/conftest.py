@@ -1,0 +1,112 @@
+"""Places for a real celeryd: SQLite, PostgreSQL, and RabbitMQ beside PostgreSQL.
+
+`place` belongs to one test. `shared` is a worker of a whole module, for tests that leave it as they found it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from tests.integration import places
+from tests.integration.places import Place, opened
+from tests.integration.worker import WorkerProcess
+
+PLACES = (
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.postgres),
+    pytest.param("rabbitmq", marks=[pytest.mark.postgres, pytest.mark.rabbitmq]),
+)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: DjangoDbBlocker
+) -> Path:
+    with django_db_blocker.unblock():
+        return places.sqlite_template(tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    with django_db_blocker.unblock(), places.postgres_database(postgres_url) as database:
+        places.migrate(database)
+        yield database
+
+
+@contextmanager
+def made(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    """Make a place of this kind and open it."""
+    blocker: DjangoDbBlocker = request.getfixturevalue("django_db_blocker")
+    request.getfixturevalue("django_db_setup")
+    if kind == "sqlite":
+        database = places.copy_of_sqlite(request.getfixturevalue("sqlite_template"), folder)
+        with (
+            blocker.unblock(),
+            opened(Place(kind=kind, database=database, broker_url="django://", folder=folder)) as place,
+        ):
+            yield place
+        return
+    broker_url = "django://" if kind == "postgresql" else _rabbitmq(request)
+    template: str = request.getfixturevalue("postgres_template")
+    with (
+        places.postgres_database(request.getfixturevalue("postgres_url"), template=template) as database,
+        blocker.unblock(),
+        opened(Place(kind=kind, database=database, broker_url=broker_url, folder=folder)) as place,
+    ):
+        yield place
+
+
+def _rabbitmq(request: pytest.FixtureRequest) -> str:
+    if find_spec("celery.broker.amqp") is None:
+        pytest.skip("there is no driver for RabbitMQ yet")
+    url: str = request.getfixturevalue("amqp_url")
+    return url
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """The place in turn, empty."""
+    with made(request.param, request, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(params=PLACES[:2])
+def database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place whose database is the queue."""
+    with made(request.param, request, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def sqlite_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A SQLite file, for what does not depend on the place."""
+    with made("sqlite", request, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def postgres_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A database of PostgreSQL."""
+    with made("postgresql", request, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared_settings() -> dict[str, Any]:
+    """The settings of the shared worker; a module may have its own."""
+    return {"CELERY_UNKNOWN_TASK_PATIENCE": 0.5, "CELERYD_LEASE": 5}
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_settings: dict[str, Any]
+) -> Iterator[WorkerProcess]:
+    """A worker with two children that the tests of a module share."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with made(request.param, request, folder) as found, WorkerProcess(found, settings=shared_settings) as worker:
+        yield worker

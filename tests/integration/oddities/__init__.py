@@ -1,0 +1,1 @@
+"""An app with tasks that do to a worker what no shop would."""

@@ -1,0 +1,108 @@
+"""Tasks that do to a worker what no shop would. `Forgotten` is a task that no worker knows."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.db import connection, transaction
+
+from celery.task import Task, task
+from tests.shop import ledger
+from tests.shop.models import Order
+
+
+class Forgotten(Task):
+    """Nobody registers it: it was removed from the worker's code."""
+
+    name = "oddities.forgotten"
+
+
+class HostileError(Exception):
+    """Its arguments, notes and text raise when they are looked at."""
+
+    @property
+    def args(self) -> NoReturn:  # type: ignore[override]
+        raise ValueError("no arguments for you")
+
+    def __str__(self) -> str:
+        raise ValueError("no text for you")
+
+
+@task(name="oddities.interrupt")
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@task(name="oddities.fail_with_hostility")
+def fail_with_hostility() -> None:
+    raise HostileError("hidden")
+
+
+@task(name="oddities.enter_atomic")
+def enter_atomic(number: str) -> None:
+    """Enter a transaction by hand and return in the middle of it."""
+    transaction.atomic().__enter__()
+    Order.objects.create(number=number)
+
+
+@task(name="oddities.create_order")
+def create_order(number: str) -> bool:
+    """Write an order, outside of any transaction."""
+    Order.objects.create(number=number)
+    return connection.in_atomic_block
+
+
+@task(name="oddities.close_connection")
+def close_connection() -> None:
+    """Leave no connection behind, as careful tasks do."""
+    Order.objects.count()
+    connection.close()
+
+
+@task(name="oddities.touch_database")
+def touch_database(path: str, token: str) -> str:
+    """Use the database, write to the ledger, and rest a little."""
+    Order.objects.count()
+    ledger.append(path, token)
+    time.sleep(0.002)
+    return token
+
+
+@task(name="oddities.hold")
+def hold(path: str, token: str, gate: str) -> str:
+    """Write to the ledger, then wait until the file `gate` is there."""
+    ledger.append(path, token)
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return token
+
+
+@task(name="oddities.hold_once", acks_late=False)
+def hold_once(path: str, token: str, gate: str) -> str:
+    """Do as `hold` does, at most once."""
+    return hold.run(path, token, gate)
+
+
+@task(name="oddities.record_once", acks_late=False)
+def record_once(path: str, token: str, seconds: float) -> str:
+    """Write to the ledger and take some time, at most once."""
+    ledger.append(path, token)
+    time.sleep(seconds)
+    return token
+
+
+@task(name="oddities.crash_until")
+def crash_until(path: str, token: str, gate: str) -> str:
+    """Write to the ledger, and die unless the file `gate` is there."""
+    ledger.append(path, token)
+    if not Path(gate).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return token
+
+
+@task(name="oddities.wait_for_another")
+def wait_for_another() -> Any:
+    """Wait for a task inside a task."""
+    return create_order.delay("never").get(timeout=1)

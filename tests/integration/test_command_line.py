@@ -1,0 +1,171 @@
+"""Starting celeryd in all the wrong ways, and looking at one that runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import eventually
+from tests.integration.places import Place
+from tests.integration.worker import WorkerProcess, run_celeryd, run_command
+from tests.servers.base import free_port
+from tests.shop import tasks
+
+SOON = 15.0
+
+
+def test_a_missing_migration_is_named_and_ends_it(sqlite_place: Place, tmp_path: Path) -> None:
+    # given
+    empty = Place(kind="sqlite", database=str(tmp_path / "empty.sqlite3"), broker_url="django://", folder=tmp_path)
+
+    # when
+    ended = run_celeryd(empty)
+
+    # then
+    assert ended.returncode == 1
+    assert "missing in DATABASES['default']: run `manage.py migrate` first." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-c", "0"], "the number of children is 1 or more, not 0"),
+        (["-c", "-1"], "the number of children is 1 or more, not -1"),
+        (["-c", "many"], "invalid int value: 'many'"),
+        (["-l", "LOUD"], "LOUD is no log level: choose one of DEBUG"),
+        (["-Q", " , "], "-Q names no queue"),
+        (["-f", "/nonexistent/celeryd.log"], "/nonexistent/celeryd.log"),
+        (["-p", "/nonexistent/celeryd.pid"], "the pid file /nonexistent/celeryd.pid cannot be written"),
+        (["--fast"], "unrecognized arguments: --fast"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_option_ends_it_with_a_sentence(sqlite_place: Place, options: list[str], words: str) -> None:
+    # when
+    ended = run_celeryd(sqlite_place, *options)
+
+    # then
+    assert ended.returncode in {1, 2}
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"CELERY_BROKER_URL": "carrier-pigeon://home"}, "carrier-pigeon"),
+        ({"CELERY_BROKER_URL": "django://elsewhere"}, "elsewhere"),
+        ({"CELERYD_CONCURRENCY": "four"}, "CELERYD_CONCURRENCY"),
+        ({"CELERYD_DRAIN_TIMEOUT": "soon"}, "CELERYD_DRAIN_TIMEOUT"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_bad_setting_ends_it_with_a_sentence(sqlite_place: Place, settings: dict[str, str], words: str) -> None:
+    # when
+    ended = run_celeryd(sqlite_place, settings=settings)
+
+    # then
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_two_workers_cannot_have_one_pid_file(sqlite_place: Place) -> None:
+    # given
+    with WorkerProcess(sqlite_place) as worker:
+        # when
+        ended = run_celeryd(sqlite_place, "-p", str(worker.pidfile))
+
+        # then
+        assert ended.returncode == 1
+        assert f"celeryd runs already with pid {worker.pid}" in ended.stderr
+        assert int(worker.pidfile.read_text()) == worker.pid
+        assert worker.stop() == 0
+        assert not worker.pidfile.exists()
+
+
+def test_a_stale_pid_file_is_no_obstacle(sqlite_place: Place) -> None:
+    # given
+    worker = WorkerProcess(sqlite_place)
+    worker.pidfile.write_text("1\n")
+
+    # when
+    with worker:
+        # then
+        assert int(worker.pidfile.read_text()) == worker.pid
+
+
+def test_a_pid_file_is_free_as_soon_as_its_worker_was_killed(sqlite_place: Place) -> None:
+    # given
+    with WorkerProcess(sqlite_place) as worker:
+        worker.process.kill()
+        worker.process.wait()
+
+    # when
+    with WorkerProcess(sqlite_place) as worker:
+        # then
+        assert int(worker.pidfile.read_text()) == worker.pid
+
+
+@pytest.mark.postgres
+def test_a_database_that_cannot_be_reached_at_the_start_is_waited_for(sqlite_place: Place, tmp_path: Path) -> None:
+    # given
+    folder = tmp_path / "away"
+    folder.mkdir()
+    address = f"postgres://celery@127.0.0.1:{free_port()}/nowhere"
+    away = Place(kind="postgresql", database=address, broker_url="django://", folder=folder)
+    worker = WorkerProcess(away)
+
+    # when
+    worker.start()
+    try:
+        # then
+        eventually(lambda: worker.said("cannot be reached yet"), within=SOON)
+        eventually(lambda: worker.said("The broker is not reachable; trying until it is"), within=SOON)
+        assert worker.stop(within=10) == 0
+    finally:
+        worker.abandon()
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.postgres
+def test_a_broker_that_cannot_be_reached_at_the_start_is_waited_for(postgres_place: Place) -> None:
+    # given
+    away = Place(
+        kind="rabbitmq",
+        database=postgres_place.database,
+        broker_url=f"amqp://guest:guest@127.0.0.1:{free_port()}//",
+        folder=postgres_place.folder,
+    )
+    worker = WorkerProcess(away)
+
+    # when
+    worker.start()
+    try:
+        # then
+        eventually(lambda: worker.said("The broker is not reachable; trying until it is"), within=SOON)
+        assert worker.stop(within=10) == 0
+    finally:
+        worker.abandon()
+
+
+def test_the_status_shows_what_runs(place: Place) -> None:
+    # given
+    with WorkerProcess(place, name="on-show") as worker:
+        tasks.add.delay(1, 1).get(timeout=SOON)
+        tasks.add.apply_async((1, 1), countdown=3600)
+        tasks.add.apply_async((1, 1), queue=f"{place.queue}-elsewhere") if not place.is_relaying else None
+
+        # when
+        shown = run_command(place, "celery_status", "--json")
+
+        # then
+        assert shown.returncode == 0, shown.stderr
+        status = json.loads(shown.stdout)
+        (row,) = status["workers"]
+        assert (row["name"], row["pid"], row["children"], row["queues"]) == ("on-show", worker.pid, 2, [place.queue])
+        assert status["scheduled"]["count"] == 1
+        assert status["dead"] == status["outbox"] == 0
+        assert {queue["name"]: queue["depth"] for queue in status["queues"]}[place.queue] == 0
+        assert status["error"] is None

@@ -1,0 +1,274 @@
+"""The relay, with a broker and rows that are only pretended."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from celery.broker.base import Broker
+from celery.exceptions import BrokerUnreachable, UnroutableMessage
+from celery.message import Message
+from celery.worker.relay import LONGEST_PAUSE, PAGE, REFUSED_PAUSE, Relay
+
+
+class Rows:
+    """Rows by id: the message, who has it, and the moment before which nobody takes it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, tuple[Message, str | None, datetime | None]] = {}
+        self.pokes = 0
+
+    def add(self, queue: str, *, owner: str | None = None, at: datetime | None = None, count: int = 1) -> None:
+        for _ in range(count):
+            row_id = len(self.rows) + 1
+            self.rows[row_id] = (Message(task_id=f"id {row_id}", task="a", body=b"{}", queue=queue), owner, at)
+
+    def _takeable(self, now: datetime) -> list[int]:
+        return [row_id for row_id, (_, owner, at) in self.rows.items() if owner is None and (at is None or at <= now)]
+
+    def has_relayable(self, now: datetime) -> bool:
+        return bool(self._takeable(now))
+
+    def take_for_relay(self, owner: str, now: datetime, limit: int) -> list[tuple[int, Message]]:
+        taken = self._takeable(now)[:limit]
+        for row_id in taken:
+            self.rows[row_id] = (self.rows[row_id][0], owner, now)
+        return [(row_id, self.rows[row_id][0]) for row_id in taken]
+
+    def drop_relay_claims(self, owner: str) -> int:
+        dropped = [row_id for row_id, row in self.rows.items() if row[1] == owner and row[2] is not None]
+        for row_id in dropped:
+            self.rows[row_id] = (self.rows[row_id][0], None, self.rows[row_id][2])
+        return len(dropped)
+
+    def postpone(self, owner: str, ids: Sequence[int], until: datetime) -> None:
+        for row_id in ids:
+            assert self.rows[row_id][1] == owner
+            self.rows[row_id] = (self.rows[row_id][0], None, until)
+
+    def finish(self, owner: str, ids: Sequence[int]) -> set[int]:
+        ours = {row_id for row_id in ids if row_id in self.rows and self.rows[row_id][1] == owner}
+        for row_id in ours:
+            del self.rows[row_id]
+        return ours
+
+    def next_due(self) -> datetime | None:
+        return min((at for _, owner, at in self.rows.values() if at and owner is None), default=None)
+
+    def promote(self, now: datetime, limit: int) -> int:
+        due = [row_id for row_id in self._takeable(now) if self.rows[row_id][2]][:limit]
+        for row_id in due:
+            self.rows[row_id] = (self.rows[row_id][0], None, None)
+        return len(due)
+
+    def poke(self) -> None:
+        self.pokes += 1
+
+    def queues_left(self) -> set[str]:
+        return {message.queue for message, _, _ in self.rows.values()}
+
+
+class Place(Broker):
+    """Keeps what is published; refuses some queues, and may be away."""
+
+    relays = True
+
+    def __init__(self) -> None:
+        super().__init__("place://")
+        self.published: list[Message] = []
+        self.refused: set[str] = set()
+        self.is_away = False
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        if self.is_away:
+            raise BrokerUnreachable("away")
+        if refused := self.refused & {message.queue for message in messages}:
+            raise UnroutableMessage(f"no queue {refused}")
+        self.published += messages
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return Rows()
+
+
+@pytest.fixture
+def place() -> Place:
+    return Place()
+
+
+@pytest.fixture
+def relay(place: Place, rows: Rows) -> Relay:
+    return _relay(place, rows)
+
+
+def _relay(place: Place, rows: Rows) -> Relay:
+    return Relay(place, rows, "me")  # type: ignore[arg-type]
+
+
+def _away(place: Place, relay: Relay) -> None:
+    place.is_away = True
+    with pytest.raises(BrokerUnreachable):
+        relay.step()
+    place.is_away = False
+
+
+def test_what_is_ready_or_due_is_published_and_deleted(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=2)
+    rows.add("mail", at=datetime.now(UTC) - timedelta(seconds=1))
+
+    # when
+    pause = relay.step()
+
+    # then
+    assert sorted(message.queue for message in place.published) == ["celery", "celery", "mail"]
+    assert rows.rows == {}
+    assert pause == LONGEST_PAUSE
+
+
+def test_what_is_not_due_and_what_others_hold_stays(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", at=datetime.now(UTC) + timedelta(hours=1))
+    rows.add("celery", owner="another")
+
+    # when
+    relay.step()
+
+    # then
+    assert place.published == []
+    assert len(rows.rows) == 2
+
+
+def test_page_after_page_is_published(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=2 * PAGE + 1)
+
+    # when
+    relay.step()
+
+    # then
+    assert len(place.published) == 2 * PAGE + 1
+    assert rows.rows == {}
+
+
+@pytest.mark.parametrize("refused", ["alpha", "beta", "gamma"])
+def test_a_queue_that_the_broker_refuses_does_not_keep_others_waiting(
+    relay: Relay, place: Place, rows: Rows, refused: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    place.refused = {refused}
+    for queue in ("alpha", "beta", "gamma"):
+        rows.add(queue, count=2)
+
+    # when
+    relay.step()
+
+    # then
+    assert {message.queue for message in place.published} == {"alpha", "beta", "gamma"} - {refused}
+    assert len(place.published) == 4
+    assert rows.queues_left() == {refused}
+    (record,) = caplog.records
+    assert f"2 messages for queue {refused} wait for 60 s more" in record.getMessage()
+
+
+def test_what_is_refused_waits_for_a_while_and_is_held_by_nobody(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    place.refused = {"alpha"}
+    rows.add("alpha")
+    before = datetime.now(UTC)
+
+    # when
+    relay.step()
+    relay.step()
+
+    # then
+    ((_, owner, at),) = rows.rows.values()
+    assert owner is None
+    assert at is not None
+    assert before <= at - timedelta(seconds=REFUSED_PAUSE) <= datetime.now(UTC)
+
+
+def test_what_was_refused_is_published_when_its_queue_is_there(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    place.refused = {"alpha"}
+    rows.add("alpha")
+    relay.step()
+
+    # when
+    place.refused = set()
+    (row_id,) = rows.rows
+    rows.rows[row_id] = (rows.rows[row_id][0], None, datetime.now(UTC))
+    relay.step()
+
+    # then
+    assert [message.queue for message in place.published] == ["alpha"]
+    assert rows.rows == {}
+
+
+def test_a_page_that_could_not_be_published_is_tried_again(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=3)
+    _away(place, relay)
+    assert len(rows.rows) == 3
+
+    # when
+    relay.step()
+
+    # then
+    assert len(place.published) == 3
+    assert rows.rows == {}
+
+
+def test_what_a_dead_steward_had_claimed_is_published_by_the_next(place: Place, rows: Rows) -> None:
+    """The owner is that of the dispatcher, which lives on: nobody else would ever give these rows back."""
+    # given
+    rows.add("celery", count=3)
+    rows.take_for_relay("me", datetime.now(UTC), PAGE)
+
+    # when
+    _relay(place, rows).step()
+
+    # then
+    assert len(place.published) == 3
+    assert rows.rows == {}
+
+
+def test_what_the_dispatcher_holds_is_no_claim_of_the_relay(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", owner="me")
+
+    # when
+    relay.step()
+
+    # then
+    assert place.published == []
+    assert [owner for _, owner, _ in rows.rows.values()] == ["me"]
+
+
+def test_an_idle_relay_writes_nothing(relay: Relay, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    relay.step()
+    written: list[object] = []
+    for name in ("drop_relay_claims", "take_for_relay", "finish", "postpone"):
+        monkeypatch.setattr(rows, name, lambda *arguments: written.append(arguments))
+
+    # when
+    relay.step()
+
+    # then
+    assert written == []
+
+
+def test_where_the_queue_is_the_database_due_rows_become_ready(place: Place, rows: Rows) -> None:
+    # given
+    place.relays = False  # type: ignore[misc]
+    rows.add("celery", at=datetime.now(UTC), count=2)
+
+    # when
+    _relay(place, rows).step()
+
+    # then
+    assert [at for _, _, at in rows.rows.values()] == [None, None]
+    assert place.published == []
+    assert rows.pokes == 1

@@ -1,0 +1,278 @@
+"""Errands of the dispatcher: suspects, crashes, rows to give back. The store and the backend are only pretended."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from celery import backends, message, states
+from celery.backends.base import Result
+from celery.message import Call, Delivery, Message
+from celery.worker import errands
+from celery.worker.errands import RUN, SETTLE, Asked
+from celery.worker.rescue import Rescue
+
+
+class Rows:
+    """A store that remembers what it was asked to do."""
+
+    alias = "default"
+
+    def __init__(self, *ours: int) -> None:
+        self.ours = set(ours)
+        self.known: set[tuple[str, int]] = set()
+        self.did: list[tuple[Any, ...]] = []
+        self.inserted: list[Message] = []
+
+    def _own(self, what: str, ids: Sequence[int], *facts: Any) -> set[int]:
+        found = self.ours & set(ids)
+        self.did += [(what, row_id, *facts) for row_id in sorted(found)]
+        return found
+
+    def insert(self, messages: Iterable[Message], *, owner: str | None = None) -> list[int]:
+        ids = []
+        for one in messages:
+            if (one.task_id, one.attempt) not in self.known:
+                self.known.add((one.task_id, one.attempt))
+                self.inserted.append(one)
+                ids.append(100 + len(self.inserted))
+                if owner:
+                    self.ours.add(ids[-1])
+        return ids
+
+    def finish(self, owner: str, ids: Sequence[int]) -> set[int]:
+        return self._own("finish", ids)
+
+    def release(self, owner: str, ids: Sequence[int], *, marked: bool) -> set[int]:
+        return self._own("release", ids, marked)
+
+    def held_row(self, owner: str, task_id: str, attempt: int) -> int:
+        return 0
+
+    def mark_started(self, owner: str, row_id: int, *, starts: int) -> bool:
+        return bool(self._own("mark", [row_id], starts))
+
+    def count_crash(self, owner: str, row_id: int, *, crashes: int, marked: bool) -> bool:
+        return bool(self._own("crash", [row_id], crashes, marked))
+
+    def bury(self, owner: str, row_id: int, *, crashes: int, reason: str) -> bool:
+        return bool(self._own("bury", [row_id], crashes, reason))
+
+    def poke(self) -> None:
+        pass
+
+
+class Results:
+    def __init__(self) -> None:
+        self.shut: set[tuple[str, int]] = set()
+        self.stored: list[Result] = []
+
+    def closed(self, attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        return self.shut & set(attempts)
+
+    def store(self, results: Sequence[Result]) -> None:
+        self.stored += results
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> Results:
+    results = Results()
+    monkeypatch.setattr(backends, "default", lambda: results)
+    monkeypatch.setattr(transaction, "atomic", lambda using: nullcontext())
+    return results
+
+
+@pytest.fixture
+def rows(results: Results) -> Rows:
+    return Rows(1, 2, 3)
+
+
+def _asked(kind: str, *, number: int = 7, marked: bool = False, detail: str = "", **fields: Any) -> Asked:
+    body = message.encode(Call(task="shop.add", task_id="id"), "json")[2]
+    known = {"task_id": "id", "attempt": 1, "queue": "celery", "rank": 0, "headers": "", "body": body}
+    return Asked((kind, number, marked, detail, tuple(Delivery(**{**known, **fields}))))
+
+
+def _answer(rows: Rows, *asked: Asked) -> list[tuple[int, str, int]]:
+    return Rescue(rows, "me", "worker").answer(asked)  # type: ignore[arg-type]
+
+
+# Suspects
+
+
+def test_a_suspect_that_is_done_is_settled_unrun(rows: Rows, results: Results) -> None:
+    # given
+    results.shut = {("id", 1)}
+
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, row_id=1, suspect=True))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    assert rows.did == [("finish", 1)]
+
+
+def test_a_suspect_that_is_not_done_may_run(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, row_id=1, suspect=True, starts=2))
+
+    # then
+    assert answers == [(7, RUN, 1)]
+    assert rows.did == []
+
+
+def test_a_suspect_without_a_row_gets_one_first(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, suspect=True))
+
+    # then
+    assert answers == [(7, RUN, 101)]
+    assert 101 in rows.ours
+
+
+def test_a_suspect_is_marked_when_a_child_is_free_for_it(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.MARK, row_id=1, suspect=True, starts=1))
+
+    # then
+    assert [answer[:2] for answer in answers] == [(7, RUN)]
+    assert rows.did == [("mark", 1, 2)]
+
+
+def test_a_suspect_whose_attempt_has_a_row_already_is_left_to_that(rows: Rows) -> None:
+    # given
+    rows.known = {("id", 1)}
+
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, suspect=True))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+
+
+def test_a_suspect_that_is_not_ours_any_more_is_left_alone(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.MARK, row_id=9, suspect=True))
+
+    # then
+    assert [answer[:2] for answer in answers] == [(7, SETTLE)]
+
+
+def test_a_suspect_that_was_started_three_times_is_dead(rows: Rows, results: Results) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, row_id=1, suspect=True, starts=3))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    assert rows.did[0][:3] == ("bury", 1, 0)
+    assert "started 3 times" in rows.did[0][3]
+    assert [(one.state, one.attempt) for one in results.stored] == [(states.FAILURE, 1)]
+
+
+def test_a_relayed_copy_just_runs(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, relayed=True))
+
+    # then
+    assert answers == [(7, RUN, 0)]
+    assert (rows.did, rows.inserted) == ([], [])
+
+
+# Crashes
+
+
+def test_a_crash_is_counted_in_the_row(rows: Rows, results: Results) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.CRASHED, row_id=2, marked=True, detail="signal 9"))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    assert rows.did == [("crash", 2, 1, True)]
+    assert results.stored == []
+
+
+def test_a_crash_without_a_row_becomes_one(rows: Rows) -> None:
+    # when
+    _answer(rows, _asked(errands.CRASHED, crashes=1, detail="signal 9"))
+
+    # then
+    (again,) = rows.inserted
+    assert (again.task_id, again.task, again.crashes, again.reason) == ("id", "shop.add", 2, None)
+
+
+def test_the_third_crash_is_the_end(rows: Rows, results: Results) -> None:
+    # when
+    _answer(rows, _asked(errands.CRASHED, row_id=2, crashes=2, detail="signal 9 (SIGKILL)"))
+
+    # then
+    assert rows.did[0][:3] == ("bury", 2, 3)
+    assert "its process died 3 times running it; last: signal 9 (SIGKILL) on " in rows.did[0][3]
+    assert results.stored[0].state == states.FAILURE
+    assert "WorkerLost" in results.stored[0].result
+
+
+def test_a_crash_after_the_result_was_stored_is_no_crash(rows: Rows, results: Results) -> None:
+    # given
+    results.shut = {("id", 1)}
+
+    # when
+    _answer(rows, _asked(errands.CRASHED, row_id=2, crashes=2, detail="signal 9"))
+
+    # then
+    assert rows.did == [("finish", 2)]
+    assert results.stored == []
+
+
+def test_a_message_that_is_not_ours_any_more_is_not_buried(rows: Rows, results: Results) -> None:
+    # when
+    _answer(rows, _asked(errands.CRASHED, row_id=9, crashes=2, detail="signal 9"))
+
+    # then
+    assert (rows.did, results.stored) == ([], [])
+
+
+def test_a_body_that_cannot_be_read_is_no_obstacle(rows: Rows) -> None:
+    assert _answer(rows, _asked(errands.CRASHED, row_id=2, crashes=2, body=b"\xff", detail="signal 9"))
+
+
+# At most once, and rows
+
+
+def test_who_waits_for_what_runs_at_most_once_learns_that_it_will_not(rows: Rows, results: Results) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.ABANDONED, detail="its process died"))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    assert "its process died; acks_late is False, so it is not tried again" in results.stored[0].result
+
+
+def test_rows_are_given_back_without_the_marks_that_we_put(rows: Rows) -> None:
+    # when
+    answers = _answer(
+        rows,
+        _asked(errands.RELEASE, number=1, row_id=1, marked=True),
+        _asked(errands.RELEASE, number=2, row_id=2),
+    )
+
+    # then
+    assert sorted(answers) == [(1, SETTLE, 0), (2, SETTLE, 0)]
+    assert rows.did == [("release", 1, True), ("release", 2, False)]
+
+
+def test_finishing_tells_whether_the_row_was_ours(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.FINISH, number=1, row_id=1), _asked(errands.FINISH, number=2, row_id=9))
+
+    # then
+    assert answers == [(1, RUN, 0), (2, SETTLE, 0)]
+
+
+def test_parking_gives_a_row(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.PARK, tag=None))
+
+    # then
+    assert answers == [(7, RUN, 101)]
