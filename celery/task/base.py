@@ -237,8 +237,8 @@ def apply_async(  # noqa: PLR0913 - the classic signature
     """
     message = _message(
         task,
-        args or (),
-        kwargs or {},
+        () if args is None else args,
+        {} if kwargs is None else kwargs,
         task_id=task_id,
         queue=queue or routing_key,
         priority=priority,

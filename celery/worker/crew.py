@@ -156,8 +156,14 @@ class Crew:
         return busiest.take_back(len(busiest.held) // 2)
 
     def take_back_all(self) -> list[Held]:
-        """Take back whatever no child has started."""
-        return [held for member in self.members.values() for held in member.take_back(len(member.held))]
+        """Take back whatever no child has started; a child that was set aside for it takes any job again."""
+        found: list[Held] = []
+        for member in self.members.values():
+            taken = member.take_back(len(member.held))
+            if taken and not member.held:
+                member.works_alone = False
+            found += taken
+        return found
 
 
 def _load(member: Member) -> int:

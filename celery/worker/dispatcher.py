@@ -101,10 +101,17 @@ class Dispatcher:
         unstarted = [*self._crew.take_back_all(), *self._pending, *self._twins.let_all_go()]
         self._pending.clear()
         for held in unstarted:
-            if held.delivery.tag is None:
-                self._pending.append(held)
+            if held.delivery.tag is None or held.is_parking:
+                held.when_parked(partial(self._queue, held))
             else:
                 self._forget(held)
+
+    def _queue(self, held: Held) -> None:
+        """Hand a job out later: a suspect whose start is marked only to a child of its own."""
+        if held.marked:
+            self._suspects.appendleft(held)
+        else:
+            self._pending.append(held)
 
     def _accept(self, found: Iterable[Delivery], now: float) -> None:
         for delivery in found:
@@ -189,6 +196,7 @@ class Dispatcher:
                 self._give_back(held)
             return
         for held in early:
+            held.is_parked = False
             if held.delivery.row_id:
                 self._errands.ask(errands.FINISH, held)
         tagged = {held.delivery: held for held in early if held.delivery.tag is not None}
@@ -294,7 +302,8 @@ class Dispatcher:
         unstarted = member.take_back(len(member.held))
         for held in member.held.values():
             held.when_parked(partial(self._bring_back, held, cause if held.number == running else ""))
-        self._pending.extendleft(reversed(unstarted))
+        for held in unstarted:
+            self._queue(held)
         if self._is_draining:
             self._give_back_pending()
         member.close()
@@ -322,7 +331,9 @@ class Dispatcher:
             self._give_back(held)
 
     def _give_back(self, held: Held) -> None:
-        if held.flags & job.SETTLED and self._crew.members:
+        if held.is_parking:
+            held.when_parked(partial(self._give_back, held))
+        elif held.flags & job.SETTLED and self._crew.members:
             self._pending.append(held)  # nobody else can run it any more
         elif held.flags & job.SETTLED:
             self._errands.ask(errands.ABANDONED, held, STOPPED)

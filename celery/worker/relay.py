@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from celery import signals
 from celery.broker.base import Broker
 from celery.broker.store.base import Store
-from celery.exceptions import UnroutableMessage
+from celery.exceptions import MessageTooLarge, UnroutableMessage
 from celery.message import Message
 
 logger = logging.getLogger("celery.worker")
@@ -75,5 +76,17 @@ class Relay:
         except UnroutableMessage as error:
             logger.error("%d messages for queue %s wait for %.0f s more: %s", len(ids), queue, REFUSED_PAUSE, error)  # noqa: TRY400
             self._store.postpone(self._owner, ids, datetime.now(UTC) + timedelta(seconds=REFUSED_PAUSE))
+        except MessageTooLarge as error:
+            self._sort_out(rows, str(error))
         else:
             self._store.finish(self._owner, ids)
+
+    def _sort_out(self, rows: Sequence[tuple[int, Message]], reason: str) -> None:
+        """Find the message that the broker will never take, and keep it as dead; the others go."""
+        if len(rows) > 1:
+            for row in rows:
+                self._publish_to(row[1].queue, [row])
+        else:
+            ((row_id, message),) = rows
+            self._store.bury(self._owner, row_id, crashes=message.crashes, reason=reason)
+            signals.notify(signals.job_dead, task_id=message.task_id, name=message.task, reason=reason)

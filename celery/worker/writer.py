@@ -136,7 +136,8 @@ class Writer(threading.Thread):
             winners = _store_results(backend, planned)
             if needs_rows:
                 with transaction.atomic(using=alias):
-                    _store_messages(alias, self._finish(alias, planned), winners)
+                    planned = self._finish(alias, planned)
+                    _store_messages(alias, planned, winners)
         return planned
 
     def _finish(

@@ -66,8 +66,8 @@ class Store(WorkerRows):
         ids: list[int] = []
         pending = iter(messages)
         while page := list(islice(pending, PAGE)):
-            rows = {(message.task_id, message.attempt): self._row(message, owner, hold) for message in page}
-            source, parameters = self.source(TABLE, COLUMNS, list(rows.values()))
+            rows = {(message.task_id, message.attempt): self._row(message, owner, hold) for message in reversed(page)}
+            source, parameters = self.source(TABLE, COLUMNS, list(reversed(rows.values())))
             statement = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}{ON_CONFLICT} RETURNING id"
             ids += self._insert_page(statement, parameters)
         return ids
