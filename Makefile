@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 READY_FOR_DOCS := $(VENV)/.ready-for-docs
 SERVERS := $(BIN)/python -m tests.servers
 CHAOS_SECONDS ?= 60
+# Most tests wait for processes: more of them at a time than there are cores.
+JOBS ?= 4
 
 # Folders of tests are run as soon as they exist.
 tests_in = $(wildcard $(addprefix tests/,$(1)))
@@ -69,7 +71,7 @@ clean:  ## remove what was made here, and what killed runs left in the temporary
 # The part of `test` that runs beside the servers.
 .PHONY: test-with-servers
 test-with-servers:
-	$(BIN)/python -m pytest $(call tests_in,unit typing contract integration)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(call tests_in,unit typing contract integration interop chaos)
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
 $(READY): setup.py

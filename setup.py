@@ -36,6 +36,7 @@ TEST = [
     "pytest-django>=4.11",
     "pytest-randomly>=3.16",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "rich>=13.9",
     "ruff>=0.17,<0.18",  # all rules are on, and each release brings new ones
     "setuptools>=77",
