@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -40,6 +41,8 @@ ROUND_TRIP_TIMEOUT: Final = 5.0
 HEARTBEAT: Final = 10.0
 TICK: Final = 1.0
 SURPLUS_POLL: Final = 0.01
+#: Seconds for which acknowledgements are held back, to go with others in one frame.
+HOLD_BACK: Final = 0.02
 #: Seconds for which the dispatcher may hang in a write to a server that does not read.
 WRITE_TIMEOUT: Final = 1.0
 #: The most messages that RabbitMQ may hand us unsettled.
@@ -151,6 +154,7 @@ class AmqpConsumer(Consumer):
         self._fileno = -1
         self._epoch = 0
         self._subscription = 0
+        self._hold_until = float("inf")
 
     def connect(self) -> None:
         """Connect, declare the queues and subscribe to them. Raises one of `errors`."""
@@ -181,6 +185,7 @@ class AmqpConsumer(Consumer):
         for queue in self._queues:
             declare(self._channel, queue)
         self._next_tick = 0.0
+        self._hold_until = float("inf")
         self._fileno = int(self._connection.sock.fileno())
         if self._window:
             self._subscribe()
@@ -233,9 +238,13 @@ class AmqpConsumer(Consumer):
         arrived = self._inbox.arrived
         while connection.pump() and len(arrived) < limit:
             pass
-        if time.monotonic() >= self._next_tick:
+        now = time.monotonic()
+        if now >= self._hold_until:
+            self._hold_until = float("inf")
+            self._settle_rest()
+        if now >= self._next_tick:
             connection.heartbeat_tick()
-            self._next_tick = time.monotonic() + TICK
+            self._next_tick = now + TICK
         return [self._delivery(arrived.popleft()) for _ in range(min(limit, len(arrived)))]
 
     def _delivery(self, arrival: Arrival) -> Delivery:
@@ -246,8 +255,13 @@ class AmqpConsumer(Consumer):
         return self._queues[int(consumer.rpartition(".")[2])]
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge, in as few frames as it takes and one write."""
-        self._answer(ACK, deliveries)
+        """Acknowledge what lies below the first open tag in one frame, and hold the rest back for a moment."""
+        settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self._is_open(delivery))
+        self._write(settlement(self._channel.channel_id, ACK, settled))
+        if not self._ledger.holds_back:
+            self._hold_until = float("inf")
+        elif self._hold_until == float("inf"):
+            self._hold_until = time.monotonic() + HOLD_BACK
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Return these to the head of their queue; RabbitMQ marks them as delivered before."""
@@ -266,9 +280,21 @@ class AmqpConsumer(Consumer):
         return mine
 
     def _answer(self, verb: int, deliveries: Iterable[Delivery]) -> None:
+        """Settle at once. What was held back goes first: a frame for many must not take it along."""
+        held_back = self._ledger.rest()
         settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self._is_open(delivery))
-        if settled:
-            self._live().write(settlement(self._channel.channel_id, verb, settled))
+        settled += self._ledger.rest()
+        self._write(
+            settlement(self._channel.channel_id, ACK, held_back) + settlement(self._channel.channel_id, verb, settled)
+        )
+
+    def _write(self, frames: bytes) -> None:
+        if frames:
+            self._live().write(frames)
+
+    def _settle_rest(self) -> None:
+        """Acknowledge what was held back in vain: something below it takes long."""
+        self._write(settlement(self._channel.channel_id, ACK, self._ledger.rest()))
 
     def _is_open(self, delivery: Delivery) -> bool:
         return delivery.tag is not None and delivery.tag[0] == self._epoch and delivery.tag[1] in self._ledger
@@ -277,10 +303,13 @@ class AmqpConsumer(Consumer):
         """Return the time to the next look at the heartbeat; little while there is more in hand than was taken."""
         if self._connection is not None and self._inbox.arrived:
             return SURPLUS_POLL
-        return TICK
+        return min(TICK, max(self._hold_until - time.monotonic(), 0.0))
 
     def close(self) -> None:
         """Let go of the connection, without waiting; what is unsettled returns to its queue."""
+        if self._connection is not None:
+            with suppress(*self.errors):
+                self._settle_rest()
         connection, self._connection = self._connection, None
         self._epoch, self._fileno = 0, -1
         if connection is not None:

@@ -87,6 +87,7 @@ class Intake:
         tagged = [delivery for delivery in deliveries if delivery.tag is not None]
         if tagged and self._is_connected:
             self._guarded(self._consumer.settle, tagged)
+            self._poll_at = min(self._poll_at, time.monotonic() + self._consumer.next_poll())
 
     def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Acknowledge, and return those that are certain to be gone."""

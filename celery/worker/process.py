@@ -124,6 +124,13 @@ class Wakeup:
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in ALL_SIGNALS:
             signal.signal(number, _leave_to_supervisor)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL_SIGNALS)
+
+    def uninstall(self) -> None:
+        """Hold signals back from now on: a process that is ending ignores them, one that starts anew gets them."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
+        signal.set_wakeup_fd(-1)
+        self.close()
 
     def watch(self, selector: selectors.BaseSelector, react: Callable[[], None]) -> None:
         """Have `selector` call `react` when there was a signal."""

@@ -84,7 +84,7 @@ class Supervisor:
             self._pass_events_on()
             if self._deadline is not None:
                 self._enforce(time.monotonic() - self._deadline)
-        self._wakeup.close()
+        self._wakeup.uninstall()
         self._selector.close()
         return ABANDONED if self._abandoned else CLEAN
 

@@ -200,7 +200,12 @@ def outputs(postgres_url: str) -> Iterator[dict[str, tuple[int, str]]]:
 def _started(mutant: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.chaos", f"--seconds={SECONDS}", "--broker=database", "--seed=1"]
     return subprocess.Popen(
-        [*command, f"--mutant={mutant}"], cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True
+        [*command, f"--mutant={mutant}"],
+        cwd=ROOT,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -210,6 +215,7 @@ def test_every_mutant_is_expected_to_be_caught() -> None:
 
 @pytest.mark.slow
 @pytest.mark.postgres
+@pytest.mark.xdist_group("mutants")
 @pytest.mark.parametrize("mutant", sorted(BREACHES))
 def test_a_planted_fault_is_caught(mutant: str, outputs: dict[str, tuple[int, str]]) -> None:
     code, output = outputs[mutant]

@@ -53,7 +53,10 @@ def test_exactly_what_was_settled_is_settled_on_the_server(last: int, groups: li
 
     for group in groups:
         server.hear(ledger.settle(group))
+        assert len(server.open) >= last - len(set().union(*groups))
+    server.hear(ledger.rest())
 
+    assert not ledger.holds_back
     settled: set[int] = set().union(*groups)
     assert server.open == set(range(1, last + 1)) - settled
     assert all((tag in ledger) == (tag in server.open) for tag in range(1, last + 1))
@@ -68,21 +71,36 @@ def test_what_was_delivered_in_between_stays_open(sizes: list[int]) -> None:
             given_out += 1
             ledger.add(given_out)
         server.hear(ledger.settle([given_out]))
+    server.hear(ledger.rest())
 
     assert len(server.open) == sum(sizes) - len(sizes)
 
 
-def test_a_prefix_is_settled_in_one_frame_and_stragglers_one_by_one() -> None:
+def test_a_prefix_is_settled_in_one_frame_and_stragglers_wait_for_it() -> None:
     ledger = Ledger()
     for tag in range(1, 11):
         ledger.add(tag)
 
-    assert ledger.settle([4]) == [(4, False)]
-    assert ledger.settle([1, 2, 3]) == [(3, True)]
-    assert ledger.settle([9, 5, 6, 8]) == [(6, True), (8, False), (9, False)]
+    assert ledger.settle([4]) == []
+    assert ledger.settle([1, 2, 3]) == [(4, True)]
+    assert ledger.settle([9, 5, 6, 8]) == [(6, True)]
+    assert ledger.rest() == [(8, False), (9, False)]
     assert ledger.settle([7]) == [(7, False)]
     assert ledger.settle([7, 11]) == []
     assert ledger.settle([10]) == [(10, False)]
+    assert not ledger.holds_back
+
+
+def test_what_is_held_back_counts_as_settled_here() -> None:
+    ledger = Ledger()
+    ledger.add(1)
+    ledger.add(2)
+
+    assert ledger.settle([2]) == []
+    assert ledger.holds_back
+    assert 2 not in ledger
+    assert ledger.settle([2]) == []
+    assert ledger.rest() == [(2, False)]
 
 
 # -- frames
