@@ -12,8 +12,7 @@ from tests.helpers import eventually
 from tests.interop.sides import Ours, Sent, Theirs, depth, executions
 from tests.interop.theirs.calls import CALLS, LATER, NEVER, PAUSE, RUN, described
 
-#: They share the default queue.
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.postgres, pytest.mark.xdist_group("interop")]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.postgres]
 
 WITHIN = 15.0
 ELSEWHERE = "interop-elsewhere"
