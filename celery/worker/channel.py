@@ -9,7 +9,7 @@ import array
 import marshal
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 INLINE: Final = b"\0"
@@ -91,6 +91,13 @@ def _contents(descriptor: int) -> bytes:
 def tell(end: socket.socket, *words: Any, descriptors: Sequence[int] = (), wait: bool = True) -> bool:
     """Send plain values as one datagram."""
     return send(end, [marshal.dumps(words)], descriptors, wait=wait)
+
+
+def words(end: socket.socket) -> Iterator[tuple[str, list[Any], list[socket.socket]]]:
+    """Yield what `tell` has sent by now: a word, what goes with it, and the sockets given away. Raises EOFError."""
+    while heard := listen(end):
+        (word, *rest), descriptors = heard
+        yield word, rest, [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def listen(end: socket.socket, *, wait: bool = False) -> tuple[tuple[Any, ...], list[int]] | None:

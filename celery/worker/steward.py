@@ -168,9 +168,8 @@ class Steward:
 
     def _hear_supervisor(self) -> None:
         try:
-            while heard := channel.listen(self._control):
-                (word, *rest), descriptors = heard
-                self._hear(word, rest, [socket.socket(fileno=descriptor) for descriptor in descriptors])
+            for word, rest, ends in channel.words(self._control):
+                self._hear(word, rest, ends)
         except EOFError:
             self._is_stopping = True
 

@@ -1,4 +1,4 @@
-"""Databases for contracts: a SQLite file and a PostgreSQL database, both migrated, both with committed rows.
+"""RabbitMQ and databases for contracts: a SQLite file and a PostgreSQL database, both migrated, rows committed.
 
 Each is made once a session under an alias of its own, after pytest-django has made its own (which would otherwise
 replace ours by one in memory). No test runs inside a transaction; the tables are emptied after each.
@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+import amqp
 import psycopg
 import pytest
 from django.core.management import call_command
@@ -16,23 +18,13 @@ from django.db import connections, router
 from pytest_django import DjangoDbBlocker
 
 from celery.broker import store
+from celery.broker.amqp import AmqpBroker
 from celery.broker.store.base import Store
+from tests.helpers import OneDatabase
+from tests.proxy import Proxy
 from tests.shop.database_url import database_from
 
 TABLES = ("celery_message", "celery_worker", "celery_taskmeta")
-
-
-class OneDatabase:
-    """A router that sends every model to one database."""
-
-    def __init__(self, alias: str) -> None:
-        self._alias = alias
-
-    def db_for_read(self, model: object, **_: Any) -> str:
-        return self._alias
-
-    def db_for_write(self, model: object, **_: Any) -> str:
-        return self._alias
 
 
 @pytest.fixture(scope="session")
@@ -97,3 +89,35 @@ def _empty(alias: str) -> None:
 def kept(alias: str) -> Store:
     """The store of messages of the database in turn."""
     return store.of(alias)
+
+
+# -- RabbitMQ
+
+
+@pytest.fixture
+def broker(amqp_url: str) -> Iterator[AmqpBroker]:
+    made = AmqpBroker(amqp_url)
+    yield made
+    made._publisher.drop()
+
+
+@pytest.fixture
+def server(amqp_url: str) -> Iterator[Any]:
+    """A plain channel, for what our own publisher would never send."""
+    parts = urlsplit(amqp_url)
+    with amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host="/") as connection:
+        yield connection.channel()
+
+
+@pytest.fixture
+def queue(server: Any) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex}"
+    yield name
+    server.queue_delete(name)
+
+
+@pytest.fixture
+def proxy(amqp_url: str) -> Iterator[Proxy]:
+    parts = urlsplit(amqp_url)
+    with Proxy(parts.hostname or "", parts.port or 0) as made:
+        yield made

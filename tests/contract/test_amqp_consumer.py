@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from struct import pack
 from typing import Any
-from urllib.parse import urlsplit
 
 import amqp
 import pytest
@@ -28,35 +27,6 @@ Making = Callable[..., AmqpConsumer]
 
 
 # -- helpers
-
-
-@pytest.fixture
-def broker(amqp_url: str) -> Iterator[AmqpBroker]:
-    made = AmqpBroker(amqp_url)
-    yield made
-    made._publisher.drop()
-
-
-@pytest.fixture
-def server(amqp_url: str) -> Iterator[Any]:
-    """A plain channel, for what our own publisher would never send."""
-    parts = urlsplit(amqp_url)
-    with amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host="/") as connection:
-        yield connection.channel()
-
-
-@pytest.fixture
-def queue(server: Any) -> Iterator[str]:
-    name = f"test-{uuid.uuid4().hex}"
-    yield name
-    server.queue_delete(name)
-
-
-@pytest.fixture
-def proxy(amqp_url: str) -> Iterator[Proxy]:
-    parts = urlsplit(amqp_url)
-    with Proxy(parts.hostname or "", parts.port or 0) as made:
-        yield made
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import amqp
 import pytest
 from django.db import transaction
 from pytest_django import Settings
@@ -36,35 +35,6 @@ pytestmark = pytest.mark.rabbitmq
 
 
 # -- helpers
-
-
-@pytest.fixture
-def broker(amqp_url: str) -> Iterator[AmqpBroker]:
-    made = AmqpBroker(amqp_url)
-    yield made
-    made._publisher.drop()
-
-
-@pytest.fixture
-def server(amqp_url: str) -> Iterator[Any]:
-    """A plain channel to look at what arrived."""
-    parts = urlsplit(amqp_url)
-    with amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host="/") as connection:
-        yield connection.channel()
-
-
-@pytest.fixture
-def queue(server: Any) -> Iterator[str]:
-    name = f"test-{uuid.uuid4().hex}"
-    yield name
-    server.queue_delete(name)
-
-
-@pytest.fixture
-def proxy(amqp_url: str) -> Iterator[Proxy]:
-    parts = urlsplit(amqp_url)
-    with Proxy(parts.hostname or "", parts.port or 0) as made:
-        yield made
 
 
 @pytest.fixture

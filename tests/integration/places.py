@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import kombu
 import psycopg
@@ -21,23 +20,11 @@ from celery import broker
 from celery.broker import store
 from celery.broker.store.base import Store
 from celery.models import Message, TaskMeta, Worker
+from tests.helpers import OneDatabase
 from tests.shop import ledger
 from tests.shop.database_url import database_from
 
 APPS = ("celery", "shop")
-
-
-class OneDatabase:
-    """A router that sends every model to one database."""
-
-    def __init__(self, alias: str) -> None:
-        self._alias = alias
-
-    def db_for_read(self, model: object, **_: Any) -> str:
-        return self._alias
-
-    def db_for_write(self, model: object, **_: Any) -> str:
-        return self._alias
 
 
 @dataclass(frozen=True, kw_only=True)
