@@ -31,8 +31,9 @@ test: $(READY) lint types  ## everything: lint, types, all tests beside private 
 	$(SERVERS) run -- $(MAKE) --no-print-directory test-with-servers
 
 check: $(READY) lint types  ## the quick half: lint, types, unit and contract tests without servers, docs
-	$(BIN)/python -m pytest $(call tests_in,unit typing contract) -m "not slow"
+	$(BIN)/python -m pytest -r fE $(call tests_in,unit typing contract) -m "not slow"
 	$(if $(wildcard docs/conf.py),$(MAKE) --no-print-directory docs)
+	@echo "The tests with servers are in make test."
 
 lint: $(READY)  ## ruff: rules and format
 	$(BIN)/ruff check --quiet .
@@ -58,6 +59,7 @@ bench: $(READY)  ## throughput, latency and memory
 
 docs: $(READY_FOR_DOCS)  ## the documentation as HTML in docs/_build
 	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --quiet -b html docs docs/_build
+	@echo "Open docs/_build/index.html; every setting is in docs/_build/settings.html."
 
 build: $(READY)  ## sdist and wheel in dist
 	rm -rf build dist
@@ -69,15 +71,16 @@ clean:  ## remove what was made here, and what killed runs left in the temporary
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The part of `test` that runs beside the servers. The tests of interop have RabbitMQ for themselves: they delete the
-# default exchange, as the first program ever to use it finds it.
+# default exchange, as the first program ever to use it finds it. The damaged workers of chaos need an unhurried machine.
 .PHONY: test-with-servers
 test-with-servers:
-	$(BIN)/python -m pytest $(call tests_in,interop)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(call tests_in,unit typing contract integration chaos)
+	$(BIN)/python -m pytest $(call tests_in,interop chaos)
+	$(BIN)/python -m pytest -n $(JOBS) $(call tests_in,unit typing contract integration)
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
 $(READY): setup.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@echo "Making $(VENV) (about half a minute) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install 'setuptools>=77'
 	$(PIP) install --no-build-isolation --editable '.[test]'

@@ -3,6 +3,7 @@
 The root logger and the project's LOGGING are left alone: if these give the logger ``celery`` a handler, that is used.
 """
 
+import contextlib
 import logging
 import sys
 from datetime import datetime
@@ -38,7 +39,20 @@ def reopen() -> None:
     """Open log files again that were moved away."""
     for handler in _ROOT.handlers:
         if isinstance(handler, WatchedFileHandler):
-            handler.reopenIfNeeded()
+            _reopen(handler)
+
+
+def _reopen(handler: WatchedFileHandler) -> None:
+    """Open the file anew; keep the old one where that is not possible."""
+    old = handler.stream
+    try:
+        handler.stream = handler._open()  # noqa: SLF001 - WatchedFileHandler closes the old one before it knows
+    except OSError as error:
+        logger.error("The log file cannot be opened anew, and is kept: %s", error)  # noqa: TRY400
+        return
+    handler._statstream()  # noqa: SLF001
+    if old:
+        old.close()
 
 
 def stream() -> TextIO:
@@ -51,9 +65,10 @@ def stream() -> TextIO:
 
 def write(text: str) -> None:
     """Write to the log's file without the logging module."""
-    file = stream()
-    file.write(text)
-    file.flush()
+    with contextlib.suppress(OSError):  # a full disk ends no worker
+        file = stream()
+        file.write(text)
+        file.flush()
 
 
 def connect() -> None:
@@ -95,4 +110,7 @@ def _worker_ready(*, name: str, pid: int, queues: list[str], concurrency: int, *
 
 
 def _worker_stopping(*, name: str, timeout: float, **_: Any) -> None:
-    logger.info("Worker %s stops; running tasks have %.0f seconds to finish.", name, timeout)
+    if timeout:
+        logger.info("Worker %s stops; running tasks have %.0f seconds to finish.", name, timeout)
+    else:
+        logger.warning("Worker %s stops at once; running tasks are killed, and given back to their queues.", name)

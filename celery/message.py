@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from kombu.serialization import dumps as kombu_dumps
 from kombu.serialization import loads as kombu_loads
 from kombu.serialization import prepare_accept_content
+from kombu.serialization import registry as serializers
 from kombu.utils.json import JSONEncoder
 from kombu.utils.json import object_hook as kombu_object_hook
 
@@ -99,6 +100,9 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
 
     Raises UnsendableArgument naming the argument, MessageTooLarge.
     """
+    if serializer not in serializers.name_to_type:
+        text = f"there is no serializer {serializer!r}; there are: {', '.join(sorted(serializers.name_to_type))}"
+        raise UnsendableArgument(text)
     try:
         args = [_carried(value) for value in call.args]
         kwargs = {name: _carried(value) for name, value in call.kwargs.items()}
@@ -139,11 +143,12 @@ def pack_headers(message: Message) -> str:
 
 
 def unpack_headers(packed: str) -> tuple[str, str, dict[str, Any]]:
-    """Return content type, content encoding and headers from `pack_headers`' text."""
-    if not packed:
-        return JSON, "utf-8", {}
-    headers = from_json(packed)
-    return headers.pop("content-type", JSON), headers.pop("content-encoding", "utf-8"), headers
+    """Return content type, content encoding and headers from `pack_headers`' text; defaults from any other text."""
+    try:
+        headers = _named("headers", _typed("headers", from_json(packed), (dict,))) if packed else {}
+    except Exception:  # noqa: BLE001 - rows are untrusted; the body tells the rest
+        headers = {}
+    return str(headers.pop("content-type", JSON)), str(headers.pop("content-encoding", "utf-8")), headers
 
 
 def _serialize(body: Any, serializer: str) -> tuple[str, str, bytes]:
@@ -205,12 +210,7 @@ def _unsendable(call: Call, serializer: str, error: Exception) -> UnsendableArgu
         except Exception as reason:  # noqa: BLE001 - any failure names its argument
             text = (
                 f"{label} of {call.task}, of type {type(value).__name__}, cannot be sent as {serializer}: {reason}. "
-                "Send plain data (a primary key instead of a model instance)"
-                + (
-                    ", or set CELERY_TASK_SERIALIZER and CELERY_ACCEPT_CONTENT to 'pickle'."
-                    if serializer == "json"
-                    else "."
-                )
+                "Send plain data (a primary key instead of a model instance)."
             )
             return UnsendableArgument(text)
     return UnsendableArgument(f"the call of {call.task} cannot be sent as {serializer}: {error}")

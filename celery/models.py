@@ -88,7 +88,7 @@ class Worker(models.Model):
     owner = models.CharField("owner", max_length=32, primary_key=True)
     name = models.CharField("name", max_length=255)
     pid = models.IntegerField("pid")
-    queues = models.CharField("queues", max_length=1000)
+    queues = models.TextField("queues")
     concurrency = models.IntegerField("children")
     lease = models.FloatField("lease in seconds")
     counter = models.BigIntegerField("counter", default=0)

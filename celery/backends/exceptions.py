@@ -1,8 +1,9 @@
 """Exceptions as text, and back without running anything of theirs.
 
-Stored are module, class, args, notes and traceback. An exception is rebuilt only if its class is found in a module
-that is imported already (who can catch it has imported it), and is an `Exception`; it is made by its nearest built-in
-base, so no ``__init__`` and no ``__new__`` of the class runs. All else becomes a stand-in with the same class name.
+Stored are module, class, args, plain attributes, notes and traceback. An exception is rebuilt only if its class is
+found in a module that is imported already (who can catch it has imported it), and is an `Exception`; it is made by its
+nearest built-in base, so no ``__init__`` and no ``__new__`` of the class runs. All else becomes a stand-in with the
+same class name.
 """
 
 import sys
@@ -25,6 +26,7 @@ def dump(error: BaseException) -> str:
             "class": kind.__qualname__,
             "args": [_safe(argument) for argument in _args(error)],
             "notes": [_text(note) for note in _notes(error)],
+            "attributes": _attributes(error),
         }
     )
 
@@ -47,6 +49,14 @@ def _notes(error: BaseException) -> list[Any]:
 
 def _text(note: Any) -> str:
     return note[:LONGEST_TEXT] if isinstance(note, str) else _repr(note)
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    """Return the plain values that its class has set on it: its `str` and its catchers may want them."""
+    if isinstance(error, UnpickleableExceptionWrapper):
+        return {}
+    found = {name: value for name, value in vars(error).items() if not name.startswith("__")}
+    return {name: value for name, value in found.items() if _safe(value) is value}
 
 
 def _safe(value: Any) -> Any:
@@ -86,16 +96,17 @@ def load(text: str) -> BaseException:
     try:
         data = from_json(text)
         module, name, args, notes = data["module"], data["class"], tuple(data["args"]), data.get("notes", [])
-        return _rebuilt(str(module), str(name), args, [str(note) for note in notes])
+        own = {"__notes__": [str(note) for note in notes]} if notes else {}
+        return _rebuilt(str(module), str(name), args, {**data.get("attributes", {}), **own})
     except Exception:  # noqa: BLE001 - anything can be wrong with a row
         return UnpickleableExceptionWrapper("celery.exceptions", "UnreadableException", (text[:200],))
 
 
-def _rebuilt(module: str, name: str, args: tuple[Any, ...], notes: list[str]) -> BaseException:
+def _rebuilt(module: str, name: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
     cls = _imported_class(module, name)
     error = _made(cls, args) if cls else _stand_in(module, name, args)
-    if notes:
-        object.__setattr__(error, "__notes__", notes)  # add_note would ask the class's own __setattr__
+    plain = {name: value for name, value in attributes.items() if name == "__notes__" or not name.startswith("__")}
+    vars(error).update(plain)  # past the class's own __setattr__
     return error
 
 

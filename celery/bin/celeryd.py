@@ -15,10 +15,14 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseTrouble
 
 from celery import backends, broker, conf, log, version_with_meta
+from celery.message import is_name
 from celery.platform import PIDFile, require_linux
+from celery.worker import connections as worker_connections
 from celery.worker.supervisor import Options, Supervisor
 
 MESSAGE_TABLES = ("celery_message", "celery_worker")
+#: Beyond this a number of children is a slip of the hand, which one machine does not survive.
+MOST_CHILDREN = 1000
 RESULT_TABLES = ("celery_taskmeta",)
 
 
@@ -58,6 +62,7 @@ def run(options: dict[str, object]) -> int:
     require_linux()
     settled = worker_options(options)
     _open_log(options)
+    worker_connections.prepare()
     preflight()
     _warn_of_threads()
     pidfile = PIDFile(str(options["pidfile"])) if options.get("pidfile") else None
@@ -87,8 +92,8 @@ def worker_options(options: dict[str, object]) -> Options:
     """Return the options of the command line and the settings, checked. Raises CommandError."""
     asked = options.get("concurrency")
     children = conf.DAEMON_CONCURRENCY if asked is None else asked
-    if not isinstance(children, int) or children < 1:
-        text = f"the number of children is 1 or more, not {children}"
+    if not isinstance(children, int) or not 1 <= children <= MOST_CHILDREN:
+        text = f"the number of children is from 1 to {MOST_CHILDREN}, not {children}"
         raise CommandError(text)
     level = str(options.get("loglevel") or conf.DAEMON_LOG_LEVEL).upper()
     if level not in conf.BY_CONSTANT["DAEMON_LOG_LEVEL"].choices:
@@ -99,6 +104,9 @@ def worker_options(options: dict[str, object]) -> Options:
     )
     if not queues:
         text = "-Q names no queue"
+        raise CommandError(text)
+    if odd := [queue for queue in queues if not is_name(queue)]:
+        text = f"-Q names a queue that cannot be: {odd[0]!r:.80}. A name has at most 255 characters and no NUL."
         raise CommandError(text)
     name = str(options.get("name") or f"{platform.node()}.{os.getpid()}")
     return Options(name=name[:255], queues=queues, children=children, drain_timeout=float(conf.DRAIN_TIMEOUT))

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -156,7 +156,7 @@ class AmqpConsumer(Consumer):
         self._subscription = 0
         self._hold_until = float("inf")
 
-    def connect(self) -> None:
+    def connect(self, rows_in_hand: Collection[int] = ()) -> None:  # noqa: ARG002 - rows are the steward's
         """Connect, declare the queues and subscribe to them. Raises one of `errors`."""
         self.close()
         try:

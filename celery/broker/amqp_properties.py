@@ -18,8 +18,7 @@ from celery.message import Delivery, Message
 SHORT: Final = 255
 PERSISTENT: Final = b"\x02"
 MAX_INTEGER: Final = 2**31 - 1
-MAX_COUNT: Final = 2**15 - 1
-MAX_ID: Final = 255
+MAX_COUNT: Final = 2**15 - 2
 #: The type of a message that names none: nobody decodes it, and the failure says so.
 UNTYPED: Final = "application/data"
 #: Headers that say nothing of the call: our counters, RabbitMQ's, and what would pass for the type of the message.
@@ -118,8 +117,8 @@ def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
 def task_id_of(properties: dict[str, Any], headers: dict[str, Any]) -> str:
     """Return the id of the task, or a fresh one for a message that has none."""
     for candidate in (properties.get("correlation_id"), headers.get("id")):
-        if isinstance(candidate, str) and 0 < len(candidate) <= MAX_ID and "\0" not in candidate:
-            return candidate
+        if wire.is_name(candidate):
+            return str(candidate)
     return str(uuid4())
 
 

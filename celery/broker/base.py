@@ -4,7 +4,7 @@
 the outbox of an open transaction). The drivers only publish and consume.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ClassVar
@@ -39,7 +39,7 @@ class Broker:
         """
         if store.is_in_transaction(self.alias):
             self._keep_until_commit(messages)
-            return self.alias
+            return self.alias if store.has_hooks(self.alias) else None
         scheduled = [message for message in messages if message.visible_at]
         if scheduled:
             store.of(self.alias).insert(scheduled)
@@ -55,7 +55,7 @@ class Broker:
         hold = datetime.now(UTC) + timedelta(seconds=OUTBOX_GRACE)
         keeper.insert([message for message in messages if message.visible_at])
         ids = keeper.insert([message for message in messages if not message.visible_at], hold=hold)
-        if ids:
+        if ids and store.has_hooks(self.alias):
             self._after_commit(ids)
 
     def _after_commit(self, ids: Sequence[int]) -> None:
@@ -91,8 +91,8 @@ class Consumer:
     #: True if a lost connection returns everything with a tag to its queue.
     forgets: ClassVar[bool] = False
 
-    def connect(self) -> None:
-        """Connect and declare. Raises one of `errors`."""
+    def connect(self, rows_in_hand: Collection[int] = ()) -> None:
+        """Connect and declare; what is held beside `rows_in_hand` is given back. Raises one of `errors`."""
         raise NotImplementedError
 
     def fileno(self) -> int:

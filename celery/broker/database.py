@@ -1,6 +1,6 @@
 """The broker on the database: the store of messages is the queue. ``django://`` or ``django://alias``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
@@ -62,11 +62,14 @@ class DatabaseConsumer(Consumer):
         self._quiet = 0
         self._full = 0
         self._is_full = False
+        self._has_claimed = False
         self._says_idle = False
 
-    def connect(self) -> None:
-        """Open the connection and listen for hints."""
+    def connect(self, rows_in_hand: Collection[int] = ()) -> None:
+        """Open the connection and listen for hints. A claim whose answer was lost with the last one is given back."""
         connections[self._alias].ensure_connection()
+        if self._has_claimed:
+            self._store.release_all_but(self._owner, rows_in_hand)
         self._hints = self._store.hints()
         self._quiet = 0
         self._says_idle = False
@@ -82,6 +85,7 @@ class DatabaseConsumer(Consumer):
         self._is_full = limit <= 0
         if self._is_full:
             return []
+        self._has_claimed = True
         found: list[Delivery] = []
         for queue in self._queues:
             if len(found) < limit:

@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                 ("owner", models.CharField(max_length=32, primary_key=True, serialize=False, verbose_name="owner")),
                 ("name", models.CharField(max_length=255, verbose_name="name")),
                 ("pid", models.IntegerField(verbose_name="pid")),
-                ("queues", models.CharField(max_length=1000, verbose_name="queues")),
+                ("queues", models.TextField(verbose_name="queues")),
                 ("concurrency", models.IntegerField(verbose_name="children")),
                 ("lease", models.FloatField(verbose_name="lease in seconds")),
                 ("counter", models.BigIntegerField(default=0, verbose_name="counter")),

@@ -4,14 +4,12 @@ It knows neither the broker nor the dispatcher: jobs come as plain data, and go 
 """
 
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-
-from django.conf import settings
-from django.db import connections, reset_queries
 
 from celery import message as wire
 from celery import signals, states
@@ -21,12 +19,13 @@ from celery.exceptions import NotRegistered, TaskExpired, UndecodableMessage, Un
 from celery.message import Call
 from celery.registry import tasks
 from celery.worker import channel, job
+from celery.worker.connections import TaskConnections
 from celery.worker.job import Job, Outcome
 from celery.worker.slots import Slots
 from celery.worker.writer import Writer
 
-#: Seconds without a query after which a kept connection is tried before it is used again.
-STALE_AFTER: Final = 10.0
+#: The longest result, in characters of JSON: databases refuse a gigabyte, and it must pass through memory many times.
+LARGEST_RESULT: Final = 64 * 1024 * 1024
 #: Modules whose frames stand above the task's own in a traceback.
 OUR_MODULES: Final = frozenset({__name__, "celery.task.base"})
 
@@ -48,11 +47,11 @@ class Child:
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
         self._pid = os.getpid()
+        self._connections = TaskConnections()
         self._writer = Writer(seat.end, owner=seat.owner, worker=seat.worker)
 
     def run(self) -> None:
         """Run jobs until told to stop; what has finished is stored before this returns."""
-        keep_connections()
         self._writer.start()
         try:
             while (data := self._receive()) is not None:
@@ -69,10 +68,12 @@ class Child:
 
     def _work(self, work: Job) -> None:
         self._seat.slots.begin(self._seat.index, work.number)
+        self._connections.before_task()
         outcome = execute(work)
         if os.getpid() != self._pid:
             os._exit(1)  # the task forked, and its copy of us came back: there is one reader of the channel, not two
-        tidy_connections()
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that this task left would kill the next
+        self._connections.after_task()
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
 
@@ -122,10 +123,14 @@ def _call(task: Any, call: Call, attempt: int) -> Any:
 
 def _encoded(call: Call, value: Any) -> str:
     try:
-        return wire.to_json(value)
+        text = wire.to_json(value)
     except Exception as error:
-        text = f"{call.task} returned a {type(value).__name__} that JSON cannot carry ({error}); return plain data"
-        raise UnencodableResult(text) from error
+        reason = f"{call.task} returned a {type(value).__name__} that JSON cannot carry ({error}); return plain data"
+        raise UnencodableResult(reason) from error
+    if len(text) > LARGEST_RESULT:
+        reason = f"{call.task} returned {len(text):,} characters; store the data (a model, a file) and return its key"
+        raise UnencodableResult(reason)
+    return text
 
 
 def _attempt(work: Job, call: Call | None) -> int:
@@ -163,40 +168,3 @@ def _without_our_frames(error: BaseException) -> BaseException:
     while trace is not None and trace.tb_frame.f_globals.get("__name__") in OUR_MODULES:
         trace = trace.tb_next
     return error.with_traceback(trace) if trace is not None else error
-
-
-# -- connections between tasks
-
-
-def keep_connections() -> None:
-    """Keep database connections from task to task: CONN_MAX_AGE 0 is for web requests, not for a worker."""
-    for alias in connections:
-        options = connections.settings[alias]
-        if options["CONN_MAX_AGE"] == 0:
-            options["CONN_MAX_AGE"] = None
-
-
-_last_use: dict[str, float] = {}
-
-
-def tidy_connections() -> None:
-    """Roll back what the task left open, drop broken connections, have idle ones tried before their next use."""
-    if settings.DEBUG:
-        reset_queries()
-    now = time.monotonic()
-    connection: Any
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None:
-            _roll_back(connection)
-            connection.health_check_done = now - _last_use.get(connection.alias, now) <= STALE_AFTER
-            connection.health_check_enabled = True
-            _last_use[connection.alias] = now
-
-
-def _roll_back(connection: Any) -> None:
-    """Close a connection that is inside a transaction: the server rolls it back, and Django opens a fresh one."""
-    if connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
-        connection.in_atomic_block = False  # else Django keeps the closed connection for a block that never ends
-        connection.close()
-    elif connection.errors_occurred:
-        connection.close_if_unusable_or_obsolete()

@@ -1,18 +1,20 @@
 """A chore: something that the steward does again and again, each with a back-off of its own."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
+from django.db import DataError, IntegrityError
 from django.db import Error as DatabaseTrouble
-from django.db import connections
 
 from celery.exceptions import CeleryError
+from celery.worker.connections import drop_connections
 
 logger = logging.getLogger("celery.worker")
 
+#: What concerns one row and not the world. InternalError is not here: a read-only server raises it.
+ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError, ArithmeticError)
 #: The world is down: wait, try again. Everything else is our own mistake, and ends the process.
 TROUBLE: Final = (DatabaseTrouble, OSError, CeleryError)
 FIRST_PAUSE: Final = 0.2
@@ -53,10 +55,3 @@ class Chore:
         if self._failed_at:
             logger.warning("%s: possible again, after %.1f s.", self.name, time.monotonic() - self._failed_at)
         self._pause = self._failed_at = 0.0
-
-
-def drop_connections() -> None:
-    """Close this thread's database connections; each is opened again at its next use."""
-    for connection in connections.all(initialized_only=True):
-        with contextlib.suppress(Exception):
-            connection.close()

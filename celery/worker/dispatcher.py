@@ -47,9 +47,10 @@ class Dispatcher:
         self._crew = Crew()
         self._errands = Errands()
         self._selector = selectors.DefaultSelector()
-        self._intake = Intake(consumer, self._selector, on_connect=self._say_ready, on_loss=self._forget_unstarted)
-        self._number = 0
         self._held: dict[int, Held] = {}
+        links = {"on_connect": self._say_ready, "on_loss": self._forget_unstarted}
+        self._intake = Intake(consumer, self._selector, self._held, **links)
+        self._number = 0
         self._twins = Twins()
         #: To be handed over: ordinary jobs, and suspects, each alone.
         self._pending: deque[Held] = deque()

@@ -3,11 +3,12 @@
 import logging
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from celery.broker.base import Consumer
 from celery.message import Delivery
+from celery.worker.crew import Held
 
 logger = logging.getLogger("celery.worker")
 
@@ -22,6 +23,7 @@ class Intake:
         self,
         consumer: Consumer,
         selector: selectors.BaseSelector,
+        held: Mapping[int, Held],
         *,
         on_connect: Callable[[], None],
         on_loss: Callable[[], None],
@@ -30,6 +32,7 @@ class Intake:
         self._selector = selector
         self._on_connect = on_connect
         self._on_loss = on_loss
+        self._held = held
         self._is_connected = False
         self._is_readable = False
         self._has_more = False
@@ -70,7 +73,7 @@ class Intake:
         return found
 
     def _connect(self) -> None:
-        self._consumer.connect()
+        self._consumer.connect([held.delivery.row_id for held in self._held.values()])
         self._is_connected = True
         if self._consumer.fileno() >= 0:
             self._selector.register(self._consumer.fileno(), selectors.EVENT_READ, self._note_readable)

@@ -203,11 +203,7 @@ def _again(
 
 def call_of(delivery: Delivery) -> Call:
     """Decode a delivery. Raises UndecodableMessage."""
-    try:
-        content_type, encoding, headers = wire.unpack_headers(delivery.headers)
-    except Exception as error:
-        text = f"the headers of the message cannot be decoded: {error}"
-        raise UndecodableMessage(text[:1000]) from error
+    content_type, encoding, headers = wire.unpack_headers(delivery.headers)
     return wire.decode(delivery.body, content_type=content_type, content_encoding=encoding, headers=headers)
 
 

@@ -24,6 +24,8 @@ logger = logging.getLogger("celery.worker")
 
 #: Starts without an end after which a message is dead: nobody saw its process die, but nothing came of it.
 MOST_STARTS: Final = 3
+#: The column is a 16-bit number.
+MOST_CRASHES: Final = 32767
 
 Answer = tuple[int, str, int]
 
@@ -102,7 +104,7 @@ class Rescue:
             [(delivery.task_id, job.attempt_of(delivery))]
         ):
             return self._settle(one)
-        crashes = delivery.crashes + 1
+        crashes = min(delivery.crashes + 1, MOST_CRASHES)
         if crashes >= conf.CRASH_LIMIT:
             times = "once" if crashes == 1 else f"{crashes} times"
             return self._bury(

@@ -1,8 +1,10 @@
 """The steward does the chores in the database: proof of life, rescue, schedule, relay, and the dispatcher's errands."""
 
 import logging
+import queue
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,16 +14,18 @@ from celery import broker, conf, signals
 from celery.broker import store
 from celery.exceptions import LeaseLost
 from celery.worker import channel
-from celery.worker.chore import Chore
+from celery.worker.chore import ROW_ERRORS, Chore
 from celery.worker.errands import Asked
 from celery.worker.heartbeat import Heartbeat
 from celery.worker.relay import Relay
-from celery.worker.rescue import Rescue
+from celery.worker.rescue import Answer, Rescue
 from celery.worker.slots import Slots
 
 logger = logging.getLogger("celery.worker")
 
 LONGEST_SLEEP: Final = 1.0
+#: Seconds that the listeners to the last events get when the worker stops.
+ANNOUNCE_TIMEOUT: Final = 2.0
 
 #: Words from the supervisor: a dispatcher (its owner, and whether it is new); something that happened; the end.
 DISPATCHER: Final = "dispatcher"
@@ -39,6 +43,28 @@ class Identity:
     pid: int
     queues: Sequence[str]
     children: int
+
+
+class Announcer(threading.Thread):
+    """Sends signals of the supervisor's events: a slow listener must not delay the proof of life."""
+
+    def __init__(self) -> None:
+        super().__init__(name="announcer", daemon=True)
+        self._events: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
+
+    def put(self, name: str, facts: dict[str, Any]) -> None:
+        """Have the signal called `name` sent."""
+        self._events.put((name, facts))
+
+    def run(self) -> None:
+        """Send one after another."""
+        while event := self._events.get():
+            signals.notify(getattr(signals, event[0]), **event[1])
+
+    def stop(self) -> None:
+        """Send what is left, for a moment at most."""
+        self._events.put(None)
+        self.join(timeout=ANNOUNCE_TIMEOUT)
 
 
 class Steward:
@@ -59,9 +85,11 @@ class Steward:
         self._to_retire: list[str] = []
         self._chores: list[Chore] = []
         self._is_stopping = False
+        self._announcer = Announcer()
 
     def run(self) -> None:
         """Do chores until told to stop; then give back whatever the worker still holds."""
+        self._announcer.start()
         self._selector.register(self._control, selectors.EVENT_READ, self._hear_supervisor)
         while not self._is_stopping:
             for key, _ in self._selector.select(self._sleep()):
@@ -70,6 +98,8 @@ class Steward:
                 chore.run_if_due()
         self._to_retire.append(self._owner)
         Chore("Signing off", self._retire).run_if_due()
+        self._announcer.stop()
+        logger.info("Worker %s has stopped.", self._identity.name)
 
     def _sleep(self) -> float:
         next_at = min((chore.at for chore in self._chores), default=float("inf"))
@@ -122,11 +152,22 @@ class Steward:
     def _run_errands(self, rescue: Rescue) -> float:
         while self._asked:
             batch = self._asked[:100]
-            for answer in rescue.answer(batch):
+            for answer in self._answers(rescue, batch):
                 if self._errands:
                     channel.tell(self._errands, *answer)
             del self._asked[: len(batch)]
         return LONGEST_SLEEP
+
+    @staticmethod
+    def _answers(rescue: Rescue, batch: Sequence[Asked]) -> list[Answer]:
+        """Answer a batch; where a row of it is refused, one by one. The job of that row stays in hand, unsettled."""
+        try:
+            return rescue.answer(batch)
+        except ROW_ERRORS:
+            if len(batch) > 1:
+                return [answer for one in batch for answer in Steward._answers(rescue, [one])]
+            logger.exception("The errand %r for job %s is refused.", batch[0].kind, batch[0].delivery.task_id)
+            return []
 
     def _retire(self) -> float:
         """Remove the rows of dead dispatchers, with their claims: these return as suspects."""
@@ -180,6 +221,6 @@ class Steward:
             self._selector.register(self._errands, selectors.EVENT_READ, self._hear_errands)
             self._serve(rest[0], is_new=rest[1])
         elif word == EVENT:
-            signals.notify(getattr(signals, rest[0]), **rest[1])
+            self._announcer.put(rest[0], rest[1])
         elif word == STOP:
             self._is_stopping = True

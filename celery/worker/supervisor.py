@@ -38,6 +38,8 @@ LONGEST_PAUSE: Final = 10.0
 LONGEST_SLEEP: Final = 1.0
 #: Seconds within which signals to stop are one request: some programs signal a process and its group.
 SAME_REQUEST: Final = 0.3
+#: Seconds until a process is tried again that could not be started.
+RESOURCE_PAUSE: Final = 1.0
 #: Seconds for one process to write its stacks before the next does.
 DUMP_PAUSE: Final = 0.02
 
@@ -75,9 +77,9 @@ class Supervisor:
     def run(self) -> int:
         """Work until told to stop, and return the exit code."""
         self._prepare()
-        self._start_steward()
-        self._start_crew()
-        while self._offspring:
+        self._to_start = {("steward", 0): 0.0, ("dispatcher", 0): 0.0}
+        self._start_what_is_due()
+        while self._offspring or self._to_start:
             for key, _ in self._selector.select(self._sleep()):
                 key.data()
             self._start_what_is_due()
@@ -90,6 +92,7 @@ class Supervisor:
 
     def _prepare(self) -> None:
         connections.close_all()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started us may have it ignored: no exit codes then
         self._wakeup.install()
         self._wakeup.watch(self._selector, self._obey_signals)
         gc.collect()
@@ -98,7 +101,7 @@ class Supervisor:
     def _sleep(self) -> float:
         moments = [*self._to_start.values(), *([self._deadline] if self._deadline else [])]
         wait = min(moments, default=float("inf")) - time.monotonic()
-        return min(max(wait, 0.01), LONGEST_SLEEP)
+        return min(max(wait, 0.0), LONGEST_SLEEP)
 
     # -- starting
 
@@ -107,24 +110,27 @@ class Supervisor:
             name=self._options.name, pid=os.getpid(), queues=self._options.queues, children=self._options.children
         )
         ours, theirs = channel.pair()
-        self._steward = Offspring("steward", control=ours)
-        self._launch(self._steward, lambda: Steward(theirs, self._slots, identity).run())
+        made = Offspring("steward", control=ours)
+        self._launch(made, lambda: Steward(theirs, self._slots, identity).run())
         theirs.close()
-        if self._dispatcher:
+        self._steward = made
+        if self._owner:
             self._introduce(is_new=False)
+        if self._deadline is not None:
+            self._go_on_stopping(None)
 
     def _start_crew(self) -> None:
         """Start a dispatcher and its children, in the name of a new owner."""
-        self._owner = uuid.uuid4().hex
+        owner = uuid.uuid4().hex
         self._slots.beat()
         ours, theirs = channel.pair()
-        consumer = broker.current().consumer(self._owner, self._options.queues)
-        self._dispatcher = Offspring("dispatcher", control=ours)
-        self._launch(self._dispatcher, lambda: Dispatcher(consumer, theirs, self._slots, self._options.children).run())
+        consumer = broker.current().consumer(owner, self._options.queues)
+        made = Offspring("dispatcher", control=ours)
+        self._launch(made, lambda: Dispatcher(consumer, theirs, self._slots, self._options.children).run())
         theirs.close()
+        self._dispatcher, self._owner = made, owner
         self._introduce(is_new=True)
-        for index in range(self._options.children):
-            self._start_child(index)
+        self._to_start.update({("child", index): 0.0 for index in range(self._options.children)})
 
     def _start_child(self, index: int) -> None:
         dispatchers_end, childs_end = channel.pair()
@@ -153,6 +159,8 @@ class Supervisor:
     def _tell_dispatcher(self, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
         if self._dispatcher:
             self._tell(self._dispatcher, *words, ends=ends)
+        for end in ends:
+            end.close()
 
     @staticmethod
     def _tell(one: Offspring, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
@@ -224,17 +232,25 @@ class Supervisor:
         self._to_start[key] = time.monotonic() + pause
 
     def _start_what_is_due(self) -> None:
-        now = time.monotonic()
-        for (role, index), at in list(self._to_start.items()):
-            if at > now or self._deadline is not None:
-                continue
+        """Start what is to be started by now, one after another: a signal to stop is heard between two."""
+        while due := [key for key, at in self._to_start.items() if at <= time.monotonic()]:
+            role, index = due[0]
             del self._to_start[role, index]
-            if role == "steward":
-                self._start_steward()
-            elif role == "dispatcher":
-                self._start_crew()
-            elif self._dispatcher:
-                self._start_child(index)
+            try:
+                self._start(role, index)
+            except OSError as error:  # no memory, no more processes or descriptors
+                self._note("process_died", role=role, pid=0, cause=f"it cannot be started: {error}")
+                self._to_start[role, index] = time.monotonic() + RESOURCE_PAUSE
+            if role == "child":
+                return
+
+    def _start(self, role: str, index: int) -> None:
+        if role == "steward":
+            self._start_steward()
+        elif role == "dispatcher":
+            self._start_crew()
+        elif self._dispatcher:
+            self._start_child(index)
 
     def _note(self, event: str, **facts: Any) -> None:
         self._events.append((event, facts))
@@ -257,6 +273,7 @@ class Supervisor:
 
     def _dump_stacks(self) -> None:
         """Have each process write its stacks to the log, one after another, each under its name."""
+        log.write(f"\nStacks of the supervisor, pid {os.getpid()}:\n")
         faulthandler.dump_traceback(file=log.stream())
         for one in self._offspring.values():
             log.write(f"\nStacks of {one.name}, pid {one.pid}:\n")
@@ -285,8 +302,9 @@ class Supervisor:
             self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:
-        self._to_start.clear()
-        self._note("worker_stopping", name=self._options.name, timeout=self._options.drain_timeout)
+        self._to_start = {} if self._steward else {("steward", 0): 0.0}
+        timeout = max((self._deadline or 0.0) - time.monotonic(), 0.0)
+        self._note("worker_stopping", name=self._options.name, timeout=timeout)
         self._tell_dispatcher(dispatcher.DRAIN)
         if not self._dispatcher:
             self._kill("child")
@@ -297,7 +315,7 @@ class Supervisor:
         if dead and dead.role == "child":
             self._tell_dispatcher(dispatcher.DIED, dead.index, "stopped", self._slots.running(dead.index))
         elif dead and dead.role == "steward" and self._offspring:
-            self._start_steward()  # somebody has to give back what is left
+            self._start_later(dead)  # somebody has to give back what is left
         if self._steward and len(self._offspring) == 1:
             self._pass_events_on()
             self._tell(self._steward, steward.STOP)
@@ -313,6 +331,7 @@ class Supervisor:
             self._abandoned = True
             self._kill("dispatcher")
         if overdue >= 2 * GRACE:
+            self._to_start.clear()
             self._kill("steward")
 
     def _of_role(self, role: str) -> list[Offspring]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import transaction
 
 from celery import backends, broker, conf, signals, states
 from celery.backends import exceptions as stored_exceptions
@@ -21,14 +21,14 @@ from celery.backends.base import BaseBackend
 from celery.broker import store
 from celery.exceptions import UnencodableResult
 from celery.worker import channel, job
-from celery.worker.chore import drop_connections
+from celery.worker.chore import ROW_ERRORS, TROUBLE
+from celery.worker.connections import drop_connections, forget_queries
 from celery.worker.job import Consequences, Outcome
 
 logger = logging.getLogger("celery.worker")
 
-#: What concerns one row and not the world. InternalError is not here: a read-only server raises it.
-ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError, ArithmeticError)
 LARGEST_GROUP: Final = 500
+LARGEST_TEXT: Final = 8 * 1024 * 1024
 #: Outcomes that may wait to be stored before the child runs no further task.
 MOST_WAITING: Final = 4 * LARGEST_GROUP
 FIRST_PAUSE: Final = 0.1
@@ -65,12 +65,14 @@ class Writer(threading.Thread):
         """Write group after group."""
         while group := self._next_group():
             self._store(group)
+            forget_queries()
         drop_connections()
 
     def _next_group(self) -> list[Outcome]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
-            group, self._waiting = self._waiting[:LARGEST_GROUP], self._waiting[LARGEST_GROUP:]
+            size = _group_size(self._waiting)
+            group, self._waiting = self._waiting[:size], self._waiting[size:]
             self._changed.notify_all()
             return group
 
@@ -78,7 +80,7 @@ class Writer(threading.Thread):
         """Write `group` however long it takes, then report it."""
         try:
             kept = self._until_the_world_is_up(group)
-        except ROW_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - a fault of one row, whatever it is
             if len(group) > 1:
                 for outcome in group:
                     self._store([outcome])
@@ -103,7 +105,7 @@ class Writer(threading.Thread):
                 answers = self._write(group)
             except ROW_ERRORS:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, results wait until they can be stored
+            except TROUBLE as error:
                 if not failed_at:
                     failed_at = time.monotonic()
                     logger.error("%d results cannot be stored; trying until they can: %s", len(group), error)  # noqa: TRY400
@@ -162,6 +164,16 @@ class Writer(threading.Thread):
         for outcome, plan in kept:
             if plan.answer == job.SETTLE:
                 _announce(outcome, plan)
+
+
+def _group_size(waiting: Sequence[Outcome]) -> int:
+    """Return how many outcomes go into one statement: bounded in number and in characters."""
+    room = LARGEST_TEXT
+    for position, outcome in enumerate(waiting[:LARGEST_GROUP]):
+        room -= len(outcome.result) + len(outcome.traceback)
+        if room < 0 and position:
+            return position
+    return min(len(waiting), LARGEST_GROUP)
 
 
 def _row(outcome: Outcome) -> int:

@@ -12,10 +12,10 @@
 >>> result.result
 OutOfStock(3)
 
-Nothing of the exception is run to make it again, so what its `__init__` would have set is not there:
+The `__init__` of the exception is not run to make it again. What it had set is stored, where JSON can carry it:
 
->>> hasattr(result.result, "left")
-False
+>>> result.result.left
+3
 
 A result that JSON cannot carry is a failure of its task:
 

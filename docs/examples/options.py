@@ -4,6 +4,9 @@
 >>> newsletter.delay("Ada").get()
 'Dear Ada'
 
+Its queue is `mail`, and the next call goes to another one. A worker takes from the default queue only, which is named
+`celery`, unless it is told otherwise: these calls need one that was started with `celeryd -Q celery,mail,urgent`.
+
 Urgent, in a queue of its own, and not after ten minutes have passed:
 
 >>> newsletter.apply_async(("Ada",), queue="urgent", priority=9, expires=600).get()

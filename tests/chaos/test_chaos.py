@@ -215,7 +215,6 @@ def test_every_mutant_is_expected_to_be_caught() -> None:
 
 @pytest.mark.slow
 @pytest.mark.postgres
-@pytest.mark.xdist_group("mutants")
 @pytest.mark.parametrize("mutant", sorted(BREACHES))
 def test_a_planted_fault_is_caught(mutant: str, outputs: dict[str, tuple[int, str]]) -> None:
     code, output = outputs[mutant]

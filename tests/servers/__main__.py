@@ -1,7 +1,7 @@
 """Command line of the private servers.
 
     python -m tests.servers run [NAME ...] -- COMMAND ...        run a command beside the servers, exit with its code
-    python -m tests.servers start --state FILE [NAME ...]        start them in the background
+    python -m tests.servers start --state FILE [NAME ...]        start them in the background, print their addresses
     python -m tests.servers env --state FILE                     print the addresses for a shell to eval
     python -m tests.servers stop --state FILE                    stop what `start` started
     python -m tests.servers install [NAME ...]                   only get the packages
@@ -29,7 +29,7 @@ from tests.servers.base import ServerError
 from tests.servers.install import NotInstalledError, ensure_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
 
 
@@ -109,12 +109,22 @@ def _start(names: list[str], state: Path) -> None:
     servers = [kind(detached=True) for kind in kinds]
     try:
         start_together(servers)
-        text = {"environment": environment_of(servers), "folders": [str(server.folder) for server in servers]}
+        environment = environment_of(servers)
+        text = {"environment": environment, "folders": [str(server.folder) for server in servers]}
         state.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
     except BaseException:
         for server in servers:
             server.discard()
         raise
+    _print_what_is_next(environment, state)
+
+
+def _print_what_is_next(environment: Mapping[str, str], state: Path) -> None:
+    for name, address in environment.items():
+        print(f"{name}={address}")
+    command, file = f"{shlex.quote(sys.executable)} -m tests.servers", shlex.quote(str(state))
+    print(f'For this shell:  eval "$({command} env --state {file})"')
+    print(f"To stop them:    {command} stop --state {file}")
 
 
 def _print_environment(state: Path) -> None:

@@ -102,11 +102,13 @@ def at_least_one(text: str) -> int:
 def demonstrate(options: Options, stack: ExitStack) -> int:
     """Set up, measure, check, print; what `stack` holds is undone by the caller."""
     console = Console()
+    console.print("Looking for Python files ...")
     paths = enough(python_files())
     folder = stack.enter_context(working_folder(keep=options.keep))
     queue = f"demo-{uuid.uuid4().hex[:12]}"
     prepare(options, folder=folder, queue=queue)
     stack.callback(clear_away, options.broker, queue)
+    console.print(f"Starting the worker, for {len(paths):,} files ...", highlight=False)
     worker = stack.enter_context(Daemon(folder, environment=os.environ, children=options.children, queue=queue))
     wait_until_ready(worker)
     with report.progress_bar(console) as progress:
@@ -195,13 +197,13 @@ def measure_all(paths: list[str], *, worker: Daemon, progress: Progress) -> tupl
     """Send a task for each file; return all answers and the seconds from the first send to the last result."""
     started = time.monotonic()
     results = analyse.delay_many(each_as_arguments(paths, progress=progress))
-    counted = progress.track(results, description="Results")
+    counted = report.counted(results, len(paths), description="Results", progress=progress)
     answers = {path: answer_of(result, worker=worker) for path, result in zip(paths, counted, strict=True)}
     return answers, time.monotonic() - started
 
 
 def each_as_arguments(paths: list[str], *, progress: Progress) -> Iterable[tuple[str]]:
-    return ((path,) for path in progress.track(paths, description="Tasks sent"))
+    return ((path,) for path in report.counted(paths, len(paths), description="Tasks sent", progress=progress))
 
 
 def stop(worker: Daemon) -> None:
@@ -220,7 +222,8 @@ def compute_all(paths: list[str], *, progress: Progress) -> Answers:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(mp_context=context) as pool:
         answers = pool.map(answer_for, paths, chunksize=20)
-        return dict(zip(paths, progress.track(answers, len(paths), description="Checked"), strict=True))
+        counted = report.counted(answers, len(paths), description="Checked", progress=progress)
+        return dict(zip(paths, counted, strict=True))
 
 
 def verdict(console: Console, found: list[str]) -> int:

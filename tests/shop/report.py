@@ -1,7 +1,9 @@
-"""What the demonstration prints: a progress bar, a table, the first differences."""
+"""What the demonstration prints: progress, a table, the first differences."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -9,8 +11,11 @@ from rich.table import Table
 
 from tests.shop.sources import Failure, Figures
 
+T = TypeVar("T")
+
 LONGEST = 10
 DIFFERENCES_SHOWN = 10
+SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +64,20 @@ def short_name(path: str) -> str:
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a bar; where there is no terminal it prints one line for each phase, at its end."""
+    """Return a bar; where there is no terminal it prints one line for each phase, at the very end."""
     return Progress(
         TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
     )
+
+
+def counted(items: Iterable[T], count: int, *, description: str, progress: Progress) -> Iterator[T]:
+    """Yield `items` while the bar counts them; where there is no terminal, a line now and then says how far it is."""
+    said = time.monotonic()
+    for number, item in enumerate(progress.track(items, count, description=description), 1):
+        yield item
+        if not progress.console.is_terminal and time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            progress.console.print(f"{description}: {number:,} of {count:,}", highlight=False)
+            said = time.monotonic()
 
 
 def show(console: Console, answers: Mapping[str, Figures | Failure], *, seconds: float) -> None:
@@ -79,7 +94,7 @@ def _table_of_totals(totals: Totals, *, seconds: float) -> Table:
         "bytes": f"{totals.size:,}",
         "lines": f"{totals.lines:,}",
         "tokens": f"{totals.tokens:,}",
-        "failures (tokenize refuses the file)": f"{totals.failures:,}",
+        "failures (tokenize refuses the file, without celery too)": f"{totals.failures:,}",
         "seconds, first send to last result": f"{seconds:.2f}",
         "tasks per second": f"{totals.files / seconds:,.0f}",
     }

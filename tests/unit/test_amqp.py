@@ -161,7 +161,7 @@ names = some.text(min_size=1, max_size=40).filter(lambda name: "\0" not in name)
     task_id=names,
     body=some.binary(max_size=300),
     attempt=some.integers(2, 2**31 - 1),
-    crashes=some.integers(0, 2**15 - 1),
+    crashes=some.integers(0, 2**15 - 2),
     headers=some.dictionaries(names, json_values, max_size=4),
     frame_max=some.integers(20, 400),
 )

@@ -65,6 +65,7 @@ core    celery.worker
 core    celery.worker.channel
 core    celery.worker.child
 core    celery.worker.chore
+core    celery.worker.connections
 core    celery.worker.crew
 core    celery.worker.dispatcher
 core    celery.worker.errands

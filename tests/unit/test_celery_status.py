@@ -110,6 +110,7 @@ class TestWorkers:
             "children": 4,
             "started": "",
             "seen": 0,
+            "is_silent": False,
         }
         assert worker["seen"] == pytest.approx(7, abs=30)
         assert worker["started"] == (now - MINUTE).isoformat(timespec="seconds")

@@ -344,7 +344,7 @@ class TestWhatCannotBeSent:
         assert isinstance(caught.value.__cause__, TypeError)
 
     def test_an_unknown_serializer_is_named(self) -> None:
-        with pytest.raises(UnsendableArgument, match="No encoder installed for jsn"):
+        with pytest.raises(UnsendableArgument, match="there is no serializer 'jsn'"):
             wire.encode(call(1), "jsn")
 
     def test_a_message_that_is_too_large_is_refused_with_both_sizes(self, settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """The dispatcher's bookkeeping, with a consumer and errands that are only pretended."""
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -24,7 +24,7 @@ class Pretended(Consumer):
         self.ready: list[Delivery] = []
         self.settled: list[Delivery] = []
 
-    def connect(self) -> None:
+    def connect(self, rows_in_hand: Collection[int] = ()) -> None:
         pass
 
     def fileno(self) -> int:

@@ -26,7 +26,13 @@ def default_alias() -> str:
 
 
 def is_in_transaction(alias: str) -> bool:
-    """Tell whether this thread is inside `transaction.atomic` on `alias`."""
+    """Tell whether what this thread writes on `alias` waits for a commit."""
+    connection = connections[alias]
+    return bool(connection.in_atomic_block or (connection.connection is not None and not connection.autocommit))
+
+
+def has_hooks(alias: str) -> bool:
+    """Tell whether this thread is inside `transaction.atomic`: only there does Django call us after the commit."""
     return bool(connections[alias].in_atomic_block)
 
 

@@ -3,7 +3,7 @@
 Fencing: whatever changes a row that a worker holds says ``AND owner = me``; the rows that answered are the truth.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
@@ -166,6 +166,12 @@ class Store(WorkerRows):
             for (row_id,) in self.rows(f"{change} WHERE id {among} AND owner = %s RETURNING id", [*values, owner])
         }
 
+    def release_all_but(self, owner: str, ids: Collection[int]) -> int:
+        """Give back, as suspects, what `owner` holds without knowing: claims whose answer was lost."""
+        among, values = self.among(list(ids))
+        statement = f"UPDATE {TABLE} SET owner = NULL, suspect = TRUE WHERE owner = %s AND visible_at IS NULL"
+        return self.run(f"{statement} AND NOT (id {among})", [owner, *values])
+
     # -- the steward's chores
 
     def promote(self, now: datetime, limit: int) -> int:
@@ -181,19 +187,22 @@ class Store(WorkerRows):
 
         A row with both an owner and a moment is the relay's; see `drop_relay_claims`. Raises LeaseLost.
         """
-        moment = self.moment(now)
         with transaction.atomic(using=self.alias):
             if not self.has_lease(owner):
                 text = f"the worker {owner} has no row any more"
                 raise LeaseLost(text)
-            rows = self.rows(
-                f"UPDATE {TABLE} SET owner = %s, visible_at = %s"
-                f" WHERE id IN (SELECT id FROM {TABLE} WHERE owner IS NULL AND dead_at IS NULL"
-                f" AND (visible_at IS NULL OR visible_at <= %s) LIMIT %s{self.skip_locked})"
-                f" RETURNING task, {TAKEN}",
-                [owner, moment, moment, limit],
-            )
+            rows = self._take(owner, now, f"{READY} ORDER BY queue, rank, id", [], limit)
+            if len(rows) < limit:
+                due = "visible_at <= %s AND owner IS NULL AND dead_at IS NULL ORDER BY visible_at"
+                rows += self._take(owner, now, due, [self.moment(now)], limit - len(rows))
         return [relayed_message(row) for row in rows]
+
+    def _take(self, owner: str, now: datetime, which: str, values: list[Any], limit: int) -> list[tuple[Any, ...]]:
+        return self.rows(
+            f"UPDATE {TABLE} SET owner = %s, visible_at = %s WHERE id IN"
+            f" (SELECT id FROM {TABLE} WHERE {which} LIMIT %s{self.skip_locked}) RETURNING task, {TAKEN}",
+            [owner, self.moment(now), *values, limit],
+        )
 
     def postpone(self, owner: str, ids: Sequence[int], until: datetime) -> None:
         """Give messages back that nobody shall take before `until`."""
@@ -203,7 +212,7 @@ class Store(WorkerRows):
 
     def has_relayable(self, now: datetime) -> bool:
         """Tell whether `take_for_relay` would find something, without a lock."""
-        ready = self.rows(f"SELECT 1 FROM {TABLE} WHERE {READY} LIMIT 1", [])
+        ready = self.rows(f"SELECT 1 FROM {TABLE} WHERE {READY} ORDER BY queue, rank, id LIMIT 1", [])
         due = self.next_due()
         return bool(ready) or (due is not None and due <= now)
 
@@ -231,6 +240,11 @@ class Store(WorkerRows):
         return self.read_moment(value)
 
 
+def as_bytes(body: Any) -> bytes:
+    """Return a body as bytes, also where somebody stored it as text."""
+    return body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
+
+
 def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
     """Return claimed rows as deliveries, in the order of the queue (an UPDATE answers in any order)."""
     found = [
@@ -240,7 +254,7 @@ def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
             queue,
             rank,
             headers,
-            bytes(body),
+            as_bytes(body),
             row_id,
             suspect=bool(suspect),
             starts=starts,
@@ -260,7 +274,7 @@ def relayed_message(row: tuple[Any, ...]) -> tuple[int, Message]:
     return row_id, Message(
         task_id=task_id,
         task=task,
-        body=bytes(body),
+        body=as_bytes(body),
         queue=queue,
         attempt=attempt,
         priority=-rank or None,

@@ -24,7 +24,7 @@ class WorkerRows(Statements):
         self.run(
             "INSERT INTO celery_worker"
             " (owner, name, pid, queues, concurrency, lease, counter, idle, started_at, seen_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, 0, FALSE, %s, %s)",
+            " VALUES (%s, %s, %s, %s, %s, %s, 0, FALSE, %s, %s) ON CONFLICT (owner) DO NOTHING",
             [owner, name, pid, ",".join(queues), concurrency, lease, moment, moment],
         )
 

@@ -86,6 +86,7 @@ class Status:
             "children": row.concurrency,
             "started": iso(row.started_at),
             "seen": self._since(row.seen_at),
+            "is_silent": self._since(row.seen_at) > row.lease,
         }
 
     def _scheduled(self) -> dict[str, Any]:
@@ -108,10 +109,14 @@ def _queue(name: str, depth: int | None, oldest: float | None) -> dict[str, Any]
     return {"name": name, "depth": depth, "oldest": oldest}
 
 
+def _seen(worker: dict[str, Any]) -> str:
+    return f"{worker['seen']:.0f} s ago{', lost?' if worker['is_silent'] else ''}"
+
+
 def _for_people(status: dict[str, Any]) -> str:
     queues = [(queue["name"], queue["depth"], duration(queue["oldest"])) for queue in status["queues"]]
     workers = [
-        (row["name"], row["pid"], ",".join(row["queues"]), row["children"], row["started"], f"{row['seen']:.0f} s ago")
+        (row["name"], row["pid"], ",".join(row["queues"]), row["children"], row["started"], _seen(row))
         for row in status["workers"]
     ]
     scheduled = status["scheduled"]

@@ -1,0 +1,74 @@
+"""The database connections of a worker's processes: kept from task to task, clean between tasks, tried after a rest."""
+
+import contextlib
+import time
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import connections, reset_queries
+
+#: Seconds without a task after which a kept connection is tried before it is used again.
+STALE_AFTER: Final = 10.0
+
+
+def prepare() -> None:
+    """Set up the databases for worker processes, before the first fork.
+
+    CONN_MAX_AGE 0 is for web requests. A pool would share its sockets between forked processes. Without autocommit our
+    own transactions would not commit.
+    """
+    drop_connections()
+    for alias in connections:
+        options = connections.settings[alias]
+        if options["CONN_MAX_AGE"] == 0:
+            options["CONN_MAX_AGE"] = None
+        options["AUTOCOMMIT"] = True
+        options.get("OPTIONS", {}).pop("pool", None)
+
+
+def drop_connections() -> None:
+    """Close this thread's connections; each is opened again at its next use."""
+    connection: Any
+    for connection in connections.all(initialized_only=True):
+        with contextlib.suppress(Exception):
+            connection.close()
+        if hasattr(connection, "close_pool"):
+            connection.close_pool()
+
+
+def forget_queries() -> None:
+    """Let go of what DEBUG records of every statement."""
+    if settings.DEBUG:
+        reset_queries()
+
+
+class TaskConnections:
+    """The connections that tasks use, in the main thread of a child."""
+
+    def __init__(self) -> None:
+        self._used_at = time.monotonic()
+
+    def before_task(self) -> None:
+        """Have connections tried at their next use if nothing ran for a while: servers drop idle ones."""
+        if time.monotonic() - self._used_at > STALE_AFTER:
+            connection: Any
+            for connection in connections.all(initialized_only=True):
+                connection.health_check_enabled = True
+                connection.health_check_done = False
+
+    def after_task(self) -> None:
+        """Roll back what the task left open, and drop connections that broke."""
+        forget_queries()
+        for connection in connections.all(initialized_only=True):
+            if connection.connection is not None:
+                _roll_back(connection)
+        self._used_at = time.monotonic()
+
+
+def _roll_back(connection: Any) -> None:
+    """Close a connection that is inside a transaction: the server rolls it back, and Django opens a fresh one."""
+    if connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
+        connection.in_atomic_block = False  # else Django keeps the closed connection for a block that never ends
+        connection.close()
+    elif connection.errors_occurred:
+        connection.close_if_unusable_or_obsolete()
