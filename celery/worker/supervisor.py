@@ -101,7 +101,7 @@ class Supervisor:
     def _sleep(self) -> float:
         moments = [*self._to_start.values(), *([self._deadline] if self._deadline else [])]
         wait = min(moments, default=float("inf")) - time.monotonic()
-        return min(max(wait, 0.0), LONGEST_SLEEP)
+        return min(max(wait, 0.01 if self._deadline else 0.0), LONGEST_SLEEP)
 
     # -- starting
 

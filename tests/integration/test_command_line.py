@@ -30,8 +30,8 @@ def test_a_missing_migration_is_named_and_ends_it(sqlite_place: Place, tmp_path:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["-c", "0"], "the number of children is 1 or more, not 0"),
-        (["-c", "-1"], "the number of children is 1 or more, not -1"),
+        (["-c", "0"], "the number of children is from 1 to 1000, not 0"),
+        (["-c", "-1"], "the number of children is from 1 to 1000, not -1"),
         (["-c", "many"], "invalid int value: 'many'"),
         (["-l", "LOUD"], "LOUD is no log level: choose one of DEBUG"),
         (["-Q", " , "], "-Q names no queue"),
