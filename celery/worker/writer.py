@@ -6,6 +6,7 @@ again, and nothing is reported meanwhile. One bad row never fails its group.
 
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -62,11 +63,15 @@ class Writer(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Write group after group."""
-        while group := self._next_group():
-            self._store(group)
-            forget_queries()
-        drop_connections()
+        """Write group after group. A child whose writer fails is of no use: it ends, and its jobs are tried again."""
+        try:
+            while group := self._next_group():
+                self._store(group)
+                forget_queries()
+            drop_connections()
+        except BaseException:
+            logger.critical("The writer failed; its child ends.", exc_info=True)
+            os._exit(1)
 
     def _next_group(self) -> list[Outcome]:
         with self._changed:
@@ -92,7 +97,7 @@ class Writer(threading.Thread):
         """Store that a result cannot be stored. If even that is refused, the message stays with the worker."""
         try:
             return self._until_the_world_is_up([_unstorable(outcome, error)])
-        except ROW_ERRORS:
+        except Exception:
             logger.exception(
                 "Job %s can neither be stored nor settled; it stays unsettled.", outcome.job.delivery.task_id
             )
