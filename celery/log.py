@@ -8,6 +8,7 @@ import logging
 import sys
 from datetime import datetime
 from logging.handlers import WatchedFileHandler
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from celery import conf, signals, states
@@ -27,7 +28,7 @@ def setup_logger(
     level = loglevel or conf.DAEMON_LOG_LEVEL
     _ROOT.setLevel(level.upper() if isinstance(level, str) else level)
     if logfile or not _ROOT.handlers:
-        handler: logging.Handler = WatchedFileHandler(logfile) if logfile else logging.StreamHandler(sys.stderr)
+        handler: logging.Handler = LogFile(logfile) if logfile else logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter(format or conf.LOG_FORMAT))
         _ROOT.addHandler(handler)
         _ROOT.propagate = False
@@ -35,24 +36,31 @@ def setup_logger(
     return _ROOT
 
 
+class LogFile(WatchedFileHandler):
+    """A log file that is opened anew when it was moved away, and kept while that is not possible."""
+
+    def reopenIfNeeded(self) -> None:  # noqa: N802 - the name is logging's
+        """Look whether the path still leads to our file; a missing folder or a full disk ends no worker."""
+        with contextlib.suppress(OSError):
+            if not self._is_there():
+                old, self.stream = self.stream, self._open()
+                self._statstream()
+                if old:
+                    old.close()
+
+    def _is_there(self) -> bool:
+        try:
+            found = Path(self.baseFilename).stat()
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == (self.dev, self.ino)
+
+
 def reopen() -> None:
     """Open log files again that were moved away."""
     for handler in _ROOT.handlers:
-        if isinstance(handler, WatchedFileHandler):
-            _reopen(handler)
-
-
-def _reopen(handler: WatchedFileHandler) -> None:
-    """Open the file anew; keep the old one where that is not possible."""
-    old = handler.stream
-    try:
-        handler.stream = handler._open()  # noqa: SLF001 - WatchedFileHandler closes the old one before it knows
-    except OSError as error:
-        logger.error("The log file cannot be opened anew, and is kept: %s", error)  # noqa: TRY400
-        return
-    handler._statstream()  # noqa: SLF001
-    if old:
-        old.close()
+        if isinstance(handler, LogFile):
+            handler.reopenIfNeeded()
 
 
 def stream() -> TextIO:

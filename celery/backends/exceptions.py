@@ -96,17 +96,19 @@ def load(text: str) -> BaseException:
     try:
         data = from_json(text)
         module, name, args, notes = data["module"], data["class"], tuple(data["args"]), data.get("notes", [])
-        own = {"__notes__": [str(note) for note in notes]} if notes else {}
-        return _rebuilt(str(module), str(name), args, {**data.get("attributes", {}), **own})
+        attributes = data.get("attributes", {})
+        return _rebuilt(str(module), str(name), args, attributes, [str(note) for note in notes])
     except Exception:  # noqa: BLE001 - anything can be wrong with a row
         return UnpickleableExceptionWrapper("celery.exceptions", "UnreadableException", (text[:200],))
 
 
-def _rebuilt(module: str, name: str, args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+def _rebuilt(
+    module: str, name: str, args: tuple[Any, ...], attributes: dict[str, Any], notes: list[str]
+) -> BaseException:
     cls = _imported_class(module, name)
     error = _made(cls, args) if cls else _stand_in(module, name, args)
-    plain = {name: value for name, value in attributes.items() if name == "__notes__" or not name.startswith("__")}
-    vars(error).update(plain)  # past the class's own __setattr__
+    plain = {name: value for name, value in attributes.items() if not name.startswith("__")}
+    vars(error).update({**plain, **({"__notes__": notes} if notes else {})})  # past the class's own __setattr__
     return error
 
 

@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from psycopg import sql
 
 from celery import message as wire
+from celery.broker import store
+from celery.broker.base import Broker
+from celery.broker.database import DatabaseConsumer
 from celery.broker.store.base import PAGE, Store
 from celery.exceptions import LeaseLost
 from celery.message import Delivery, Message
@@ -347,6 +350,31 @@ class TestSettling:
         assert row.dead_at is not None
         assert kept.claim(ME, "celery", 1) == []
 
+    def test_what_is_not_in_hand_is_given_back_as_a_suspect(self, kept: Store, claimed: Delivery, alias: str) -> None:
+        kept.insert([message("in hand")], owner=ME)
+
+        assert kept.release_all_but(ME, [row_of("in hand", alias).pk]) == 1
+
+        lost, in_hand = row_of("held", alias), row_of("in hand", alias)
+        assert (lost.owner, lost.suspect, lost.crashes, lost.starts) == (None, True, 0, 0)
+        assert (in_hand.owner, in_hand.suspect) == (ME, False)
+
+    def test_with_nothing_in_hand_all_claims_are_given_back(self, kept: Store, claimed: Delivery) -> None:
+        kept.insert([message("another")], owner=ME)
+
+        assert kept.release_all_but(ME, []) == 2
+
+    def test_what_others_and_the_own_relay_hold_is_not_given_back(self, kept: Store, worker: str, alias: str) -> None:
+        enlist(kept, OTHER)
+        kept.insert([message("theirs")], owner=OTHER)
+        kept.insert([message("relayed")])
+        kept.take_for_relay(worker, NOW, 1)
+
+        assert kept.release_all_but(worker, []) == 0
+
+        assert [row_of(name, alias).owner for name in ("theirs", "relayed")] == [OTHER, ME]
+        assert not Row.objects.using(alias).filter(suspect=True).exists()
+
     @pytest.mark.parametrize(
         "change",
         [
@@ -441,6 +469,14 @@ class TestRelay:
 
         assert {relayed.task_id for _, relayed in taken} == {"ready", "due"}
         assert kept.take_for_relay(worker, NOW, 100) == []
+
+    def test_it_takes_what_is_ready_before_what_is_due(self, kept: Store, worker: str) -> None:
+        kept.insert([message("due", priority=9, visible_at=NOW - SECOND), message("dead", reason="bad")])
+        kept.insert([message("ready"), message("later", visible_at=NOW + SECOND)])
+
+        taken = [[relayed.task_id for _, relayed in kept.take_for_relay(worker, NOW, 1)] for _ in range(3)]
+
+        assert taken == [["ready"], ["due"], []]
 
     def test_what_it_takes_is_what_was_sent_and_says_that_it_was_relayed(self, kept: Store, worker: str) -> None:
         sent = message("x", body=b"\0", queue="mail", priority=4, attempt=2, headers={"traceparent": "00"})
@@ -567,7 +603,102 @@ class TestRelay:
         assert [row.pk for row in Row.objects.using(alias).all()] == ids[1:]
 
 
+class LeavesItToTheRelay(Broker):
+    """A broker outside of the database that must not be asked while nothing is committed."""
+
+    relays = True
+
+
+class TestTransactions:
+    def test_without_autocommit_what_is_written_waits_for_a_commit(self, alias: str) -> None:
+        connections[alias].ensure_connection()
+        assert not store.is_in_transaction(alias)
+
+        transaction.set_autocommit(False, using=alias)
+        try:
+            assert store.is_in_transaction(alias)
+            assert not store.has_hooks(alias)
+        finally:
+            transaction.set_autocommit(True, using=alias)
+
+    def test_what_is_sent_without_autocommit_is_left_to_the_relay(self, alias: str) -> None:
+        connections[alias].ensure_connection()
+        transaction.set_autocommit(False, using=alias)
+        try:
+            told = LeavesItToTheRelay("elsewhere://").send([message("now"), message("later", visible_at=NOW)])
+            assert connections[alias].run_on_commit == []
+            transaction.commit(using=alias)
+        finally:
+            transaction.set_autocommit(True, using=alias)
+
+        assert told is None
+        assert row_of("later", alias).visible_at == NOW
+        assert row_of("now", alias).visible_at is not None
+
+    def test_what_is_sent_without_autocommit_vanishes_with_a_rollback(self, alias: str) -> None:
+        connections[alias].ensure_connection()
+        transaction.set_autocommit(False, using=alias)
+        try:
+            LeavesItToTheRelay("elsewhere://").send([message()])
+            transaction.rollback(using=alias)
+        finally:
+            transaction.set_autocommit(True, using=alias)
+
+        assert not Row.objects.using(alias).exists()
+
+
+class TestConsumer:
+    @pytest.fixture
+    def consumer(self, worker: str, alias: str) -> Iterator[DatabaseConsumer]:
+        made = DatabaseConsumer(alias, worker, ["celery"])
+        made.connect()
+        yield made
+        made.close()
+
+    def test_a_claim_whose_answer_was_lost_is_given_back_with_the_next_connection(
+        self, kept: Store, consumer: DatabaseConsumer, alias: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept.insert([message("in hand")])
+        (in_hand,) = consumer.take(1)
+        kept.insert([message("unheard")])
+        claim = kept.claim
+
+        def claim_unheard(owner: str, queue: str, limit: int) -> list[Delivery]:
+            claim(owner, queue, limit)
+            raise OperationalError("the connection is lost")
+
+        with monkeypatch.context() as away:
+            away.setattr(kept, "claim", claim_unheard)
+            with pytest.raises(OperationalError):
+                consumer.take(1)
+        assert row_of("unheard", alias).owner == ME
+        consumer.close()
+        consumer.connect([in_hand.row_id])
+
+        assert (row_of("in hand", alias).owner, row_of("in hand", alias).suspect) == (ME, False)
+        (again,) = consumer.take(10)
+        assert (again.task_id, again.suspect) == ("unheard", True)
+
+    def test_the_first_connection_gives_nothing_back(self, claimed: Delivery, alias: str) -> None:
+        consumer = DatabaseConsumer(alias, ME, ["celery"])
+        try:
+            for _ in range(2):
+                consumer.connect()
+        finally:
+            consumer.close()
+
+        assert row_of("held", alias).owner == ME
+
+
 class TestWorkers:
+    def test_a_worker_that_is_enlisted_twice_has_one_row(self, kept: Store, worker: str) -> None:
+        """The answer to the first may be lost; what was proven since then stays."""
+        kept.renew(worker)
+
+        enlist(kept, worker)
+
+        assert kept.census() == [(ME, "a@host", 1, 30.0)]
+
     def test_proof_of_life_moves_the_counter(self, kept: Store, worker: str) -> None:
         assert kept.renew(worker)
 

@@ -1,21 +1,26 @@
 """What the parts of a worker promise each other on a real database."""
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError, OperationalError, connections, transaction
 
 from celery import backends, signals, states
 from celery.broker.store.base import Store
 from celery.message import Call, Delivery, Message, encode
 from celery.models import Message as Row
-from celery.worker import channel, errands, job
+from celery.worker import channel, child, errands, job, steward, writer
+from celery.worker import connections as worker_connections
+from celery.worker.connections import STALE_AFTER, TaskConnections
 from celery.worker.errands import MARK, RUN, SETTLE, Asked
 from celery.worker.job import Job, Outcome
-from celery.worker.rescue import MOST_STARTS, Rescue
+from celery.worker.rescue import MOST_STARTS, Answer, Rescue
+from celery.worker.steward import Announcer, Steward
 from celery.worker.writer import Writer
 
 BODY = encode(Call(task="shop.add", task_id="id", args=(1, 2)), "json")[2]
@@ -366,3 +371,284 @@ def test_a_next_try_of_what_others_took_over_is_not_written(
     assert answers == [(1, job.LOST)]
     assert not Row.objects.exists()
     assert announced == []
+
+
+@pytest.mark.parametrize("headers", ["5", "[1]", "{", '{"__type__": "celery.mapping", "__value__": [[1, 2]]}'])
+def test_a_row_whose_headers_are_none_is_run_by_its_body(
+    kept: Store, ends: tuple[socket.socket, socket.socket], headers: str
+) -> None:
+    # given
+    kept.insert([MESSAGE])
+    Row.objects.update(headers=headers)
+    (delivery,) = kept.claim(_enlist(kept, "runner"), "celery", 1)
+
+    # when
+    answers = _write(*ends, child.execute(Job(1, 0, delivery)))
+
+    # then
+    assert answers == [(1, job.SETTLE)]
+    assert backends.default().fetch(["id"])["id"].state == states.DONE
+    assert not Row.objects.exists()
+
+
+def test_a_row_whose_headers_name_an_odd_type_is_dead(kept: Store, ends: tuple[socket.socket, socket.socket]) -> None:
+    # given
+    kept.insert([MESSAGE])
+    Row.objects.update(headers='{"content-type": 5, "content-encoding": ["x"]}')
+    (delivery,) = kept.claim(_enlist(kept, "runner"), "celery", 1)
+
+    # when
+    answers = _write(*ends, child.execute(Job(1, 0, delivery)))
+
+    # then
+    assert answers == [(1, job.SETTLE)]
+    assert backends.default().fetch(["id"])["id"].state == states.FAILURE
+    (row,) = Row.objects.all()
+    assert (row.owner, row.dead_at is not None) == (None, True)
+
+
+def test_an_error_that_is_not_the_worlds_concerns_one_row_of_its_group(
+    kept: Store, ends: tuple[socket.socket, socket.socket], announced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    first, odd, last = _claim_each(kept, _enlist(kept, "runner"), "first", "odd", "last")
+    rule = job.consequences
+
+    def consequences(outcome: Outcome, *, worker: str, unknown_patience: float) -> job.Consequences:
+        if outcome.job.delivery.task_id == "odd" and outcome.kind == states.DONE:
+            raise RuntimeError("nobody thought of this")
+        return rule(outcome, worker=worker, unknown_patience=unknown_patience)
+
+    monkeypatch.setattr(job, "consequences", consequences)
+
+    # when
+    Writer(ends[0], owner="runner", worker="runner")._store([_done(1, first), _done(2, odd), _done(3, last)])
+
+    # then
+    results = backends.default().fetch(["first", "odd", "last"])
+    assert {name: result.state for name, result in results.items()} == {
+        "first": states.DONE,
+        "odd": states.FAILURE,
+        "last": states.DONE,
+    }
+    assert "nobody thought of this" in results["odd"].result
+    assert announced == ["first", "odd", "last"]
+    assert not Row.objects.exists()
+
+
+def test_what_cannot_even_be_stored_as_a_failure_stays_with_the_worker_and_is_logged(
+    kept: Store,
+    ends: tuple[socket.socket, socket.socket],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "runner"), "odd")
+
+    def consequences(*_: object, **__: object) -> job.Consequences:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(job, "consequences", consequences)
+
+    # when
+    answers = _write(*ends, _done(1, delivery))
+
+    # then
+    assert answers == []
+    assert "Job odd can neither be stored nor settled; it stays unsettled." in caplog.text
+    assert [row.owner for row in Row.objects.all()] == ["runner"]
+
+
+def test_a_group_is_bounded_in_characters_and_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    monkeypatch.setattr(writer, "LARGEST_TEXT", 10)
+    monkeypatch.setattr(writer, "LARGEST_GROUP", 3)
+    small, large = (replace(_done(1, _published(MESSAGE)), result="x" * length) for length in (4, 11))
+
+    # then
+    assert writer._group_size([]) == 0
+    assert writer._group_size([small] * 2) == 2
+    assert writer._group_size([small] * 3) == 2
+    assert writer._group_size([replace(small, traceback="x" * 4), small]) == 1
+    assert writer._group_size([large, small]) == 1
+    assert writer._group_size([small, large]) == 1
+    assert writer._group_size([replace(small, result="")] * 9) == 3
+
+
+# The child
+
+
+def test_a_result_that_is_too_long_is_a_failure_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    monkeypatch.setattr(child, "LARGEST_RESULT", 2)
+    body = encode(Call(task="shop.add", task_id="id", args=(500, 500)), "json")[2]
+
+    # when
+    outcome = child.execute(Job(1, 0, _published(replace(MESSAGE, body=body))))
+
+    # then
+    assert outcome.kind == states.FAILURE
+    assert outcome.error.startswith("UnencodableResult: shop.add returned 4 characters; store the data")
+
+
+# The connections of a worker's processes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Databases:
+    """What `prepare` sees of Django's connections."""
+
+    def __init__(self, **settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.settings)
+
+    def all(self, *, initialized_only: bool) -> Sequence[object]:
+        assert initialized_only
+        return []
+
+
+def test_databases_are_set_up_for_processes_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    pooled = {"CONN_MAX_AGE": 0, "AUTOCOMMIT": False, "OPTIONS": {"pool": True, "sslmode": "require"}}
+    bare = {"CONN_MAX_AGE": 60, "AUTOCOMMIT": True}
+    monkeypatch.setattr(worker_connections, "connections", Databases(pooled=pooled, bare=bare))
+
+    # when
+    worker_connections.prepare()
+
+    # then
+    assert pooled == {"CONN_MAX_AGE": None, "AUTOCOMMIT": True, "OPTIONS": {"sslmode": "require"}}
+    assert bare == {"CONN_MAX_AGE": 60, "AUTOCOMMIT": True}
+
+
+def test_a_kept_connection_is_tried_after_a_rest_only(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    clock = Clock()
+    monkeypatch.setattr(worker_connections, "time", clock)
+    connections[alias].close()
+    connection = connections[alias]
+    connection.ensure_connection()
+    tried: list[float] = []
+
+    def is_usable() -> bool:
+        tried.append(clock.now)
+        return True
+
+    monkeypatch.setattr(connection, "is_usable", is_usable)
+    kept_open = TaskConnections()
+
+    # when
+    for pause in (0, STALE_AFTER, STALE_AFTER + 1, 0):
+        clock.now += pause
+        kept_open.before_task()
+        for _ in range(2):
+            Row.objects.exists()
+        kept_open.after_task()
+
+    # then
+    assert tried == [1000.0 + 2 * STALE_AFTER + 1]
+    connection.close()
+
+
+@pytest.mark.parametrize("leave_open", ["atomic", "failed atomic", "autocommit off"])
+def test_a_transaction_that_a_task_left_open_is_rolled_back(kept: Store, alias: str, leave_open: str) -> None:
+    # given
+    kept_open = TaskConnections()
+    kept_open.before_task()
+    if leave_open == "autocommit off":
+        transaction.set_autocommit(False, using=alias)
+    else:
+        transaction.atomic(using=alias).__enter__()
+    kept.insert([MESSAGE])
+    if leave_open == "failed atomic":
+        transaction.set_rollback(True, using=alias)
+
+    # when
+    kept_open.after_task()
+
+    # then
+    assert not connections[alias].in_atomic_block
+    assert not Row.objects.exists()
+    kept.insert([MESSAGE])
+    connections[alias].close()
+    assert Row.objects.count() == 1
+
+
+# The steward
+
+
+class Picky(Rescue):
+    """Refuses whole batches for the sake of one errand."""
+
+    def __init__(self, refused: int) -> None:
+        self._refused = refused
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+        if self._refused in {one.number for one in asked}:
+            raise DataError("this row cannot be")
+        return [(one.number, RUN, 0) for one in asked]
+
+
+def test_an_errand_that_is_refused_does_not_keep_the_others_from_their_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # given
+    batch = [Asked((errands.EXAMINE, number, False, "", tuple(_published(MESSAGE)))) for number in (1, 2, 3)]
+
+    # when
+    answers = Steward._answers(Picky(2), batch)
+
+    # then
+    assert answers == [(1, RUN, 0), (3, RUN, 0)]
+    assert [record.getMessage() for record in caplog.records] == ["The errand 'examine' for job id is refused."]
+
+
+def test_trouble_of_the_world_is_not_the_fault_of_an_errand(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    batch = [Asked((errands.EXAMINE, 1, False, "", tuple(_published(MESSAGE))))]
+    rescue = Picky(1)
+    monkeypatch.setattr(rescue, "answer", _away)
+
+    # then
+    with pytest.raises(OperationalError):
+        Steward._answers(rescue, batch)
+
+
+def test_a_slow_listener_does_not_hold_up_who_tells_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    monkeypatch.setattr(steward, "ANNOUNCE_TIMEOUT", 0.01)
+    began, may_end = threading.Event(), threading.Event()
+    heard: list[int] = []
+
+    def listen(pid: int, **_: object) -> None:
+        began.set()
+        may_end.wait(timeout=30)
+        heard.append(pid)
+
+    signals.process_died.connect(listen)
+    announcer = Announcer()
+    announcer.start()
+    try:
+        # when
+        for pid in (1, 2):
+            announcer.put("process_died", {"role": "child", "pid": pid, "cause": "signal 9"})
+        assert began.wait(timeout=30)
+        announcer.stop()
+
+        # then
+        assert heard == []
+        may_end.set()
+        announcer.join(timeout=30)
+        assert heard == [1, 2]
+    finally:
+        may_end.set()
+        signals.process_died.disconnect(listen)

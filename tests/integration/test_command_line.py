@@ -1,15 +1,21 @@
 """Starting celeryd in all the wrong ways, and looking at one that runs."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError
 
+from celery.bin.celeryd import worker_options
 from tests.helpers import eventually
 from tests.integration.places import Place
 from tests.integration.worker import WorkerProcess, run_celeryd, run_command
 from tests.servers.base import free_port
 from tests.shop import tasks
+from tests.shop.daemon import ROOT
 
 SOON = 15.0
 
@@ -32,9 +38,12 @@ def test_a_missing_migration_is_named_and_ends_it(sqlite_place: Place, tmp_path:
     [
         (["-c", "0"], "the number of children is from 1 to 1000, not 0"),
         (["-c", "-1"], "the number of children is from 1 to 1000, not -1"),
+        (["-c", "1001"], "the number of children is from 1 to 1000, not 1001"),
         (["-c", "many"], "invalid int value: 'many'"),
         (["-l", "LOUD"], "LOUD is no log level: choose one of DEBUG"),
         (["-Q", " , "], "-Q names no queue"),
+        (["-Q", "mail," + "x" * 300], "-Q names a queue that cannot be: 'xxx"),
+        (["-Q", "lone\udcff"], "-Q names a queue that cannot be: 'lone"),
         (["-f", "/nonexistent/celeryd.log"], "/nonexistent/celeryd.log"),
         (["-p", "/nonexistent/celeryd.pid"], "the pid file /nonexistent/celeryd.pid cannot be written"),
         (["--fast"], "unrecognized arguments: --fast"),
@@ -49,6 +58,39 @@ def test_a_bad_option_ends_it_with_a_sentence(sqlite_place: Place, options: list
     assert ended.returncode in {1, 2}
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("queues", ["mail\0", "\ud800", "x" * 256, "celery,x\0y"])
+def test_a_queue_that_no_database_could_keep_is_refused(queues: str) -> None:
+    with pytest.raises(CommandError, match="-Q names a queue that cannot be: "):
+        worker_options({"queues": queues})
+
+
+@pytest.mark.parametrize("children", [1, 1000])
+def test_from_one_to_a_thousand_children_are_possible(children: int) -> None:
+    assert worker_options({"concurrency": children}).children == children
+
+
+def test_the_console_script_runs_the_checks_of_the_project(sqlite_place: Place) -> None:
+    # given
+    environment = {**os.environ, **sqlite_place.environment(), "DJANGO_SETTINGS_MODULE": "tests.integration.settings"}
+    environment["WORKER_SETTINGS"] = json.dumps({"ROOT_URLCONF": "tests.integration.no_such_module"})
+
+    # when
+    ended = subprocess.run(
+        [sys.executable, "-c", "from celery.bin.celeryd import main; main(['-c', '1'])"],
+        env=environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    # then
+    assert ended.returncode == 1
+    assert "no_such_module" in ended.stderr
 
 
 @pytest.mark.parametrize(

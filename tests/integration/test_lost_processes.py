@@ -1,6 +1,9 @@
 """kill -9 of dispatcher, steward and supervisor, and a worker that stands still: nothing is lost, nobody is left."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from tests.helpers import eventually
 from tests.integration.oddities import tasks as oddities
 from tests.integration.places import Place
 from tests.integration.worker import WorkerProcess, assert_nothing_left
+from tests.servers.processes import Identity
 from tests.shop import tasks
 
 SOON = 20.0
@@ -135,3 +139,67 @@ def test_a_countdown_survives_the_end_of_its_worker(place: Place) -> None:
         # then
         assert result.get(timeout=SOON) == "later"
         assert place.executions() == {"now": 1, "later": 1}
+
+
+def test_an_alarm_that_a_task_leaves_does_not_end_the_next(sqlite_place: Place) -> None:
+    # given
+    with WorkerProcess(sqlite_place, children=1) as worker, worker.unharmed():
+        # when
+        oddities.leave_alarm.delay(0.2)
+
+        # then
+        assert tasks.sleep.delay(0.5).get(timeout=SOON) == 0.5
+
+
+@contextmanager
+def _ignored(number: signal.Signals) -> Iterator[None]:
+    before = signal.signal(number, signal.SIG_IGN)
+    yield
+    signal.signal(number, before)
+
+
+def test_a_worker_whose_starter_ignored_the_ends_of_children_sees_them(sqlite_place: Place) -> None:
+    # given
+    with ExitStack() as stack:
+        with _ignored(signal.SIGCHLD):
+            worker = stack.enter_context(WorkerProcess(sqlite_place, children=1))
+
+        # when
+        worker.children[0].send(signal.SIGKILL)
+
+        # then
+        eventually(lambda: worker.said("died (signal 9 (SIGKILL))"), within=SOON)
+        assert tasks.add.delay(1, 1).get(timeout=SOON) == 2
+        assert worker.stop() == 0
+
+
+def _stewards(worker: WorkerProcess) -> list[Identity]:
+    return [one for one in worker.members() if _name_of(one) == "celeryd-steward"]
+
+
+def _was_reaped(one: Identity) -> bool:
+    return not Path(f"/proc/{one.pid}").exists()
+
+
+def _name_of(one: Identity) -> str:
+    try:
+        return Path(f"/proc/{one.pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def test_a_worker_that_is_to_stop_while_it_has_no_steward_leaves_no_row(sqlite_place: Place) -> None:
+    """Lives that are short make it wait with the next steward, which has to sign off all the same."""
+    # given
+    with WorkerProcess(sqlite_place, children=1) as worker:
+        for _ in range(4):
+            (steward,) = eventually(partial(_stewards, worker), within=SOON)
+            steward.send(signal.SIGKILL)
+            eventually(partial(_was_reaped, steward), within=SOON)
+
+        # when
+        worker.send(signal.SIGTERM)
+
+        # then
+        assert worker.wait() == 0
+    assert sqlite_place.workers() == []

@@ -254,3 +254,45 @@ def test_usr2_writes_to_a_new_file_when_the_log_was_moved(sqlite_place: Place) -
         )
         assert old.stat().st_size == size
         assert worker.stop() == 0
+
+
+def test_quit_says_that_it_stops_at_once(sqlite_place: Place) -> None:
+    # given
+    with WorkerProcess(sqlite_place, children=1) as worker:
+        # when
+        worker.send(signal.SIGQUIT)
+
+        # then
+        worker.wait(within=5)
+        assert worker.said("stops at once; running tasks are killed") == 1
+        assert not _has_heard(worker, 1)
+
+
+def test_its_last_line_says_that_it_has_stopped(sqlite_place: Place) -> None:
+    # given
+    with WorkerProcess(sqlite_place, children=1) as worker:
+        # when
+        assert worker.stop() == 0
+
+        # then
+        assert worker.log.read_text().splitlines()[-1].endswith("Worker worker has stopped.")
+
+
+def test_usr2_keeps_the_worker_and_its_log_when_the_folder_of_the_log_is_gone(sqlite_place: Place) -> None:
+    # given
+    worker = WorkerProcess(sqlite_place, children=1)
+    worker.log = worker.log.parent / "logs" / worker.log.name
+    worker.log.parent.mkdir()
+    with worker:
+        eventually(lambda: _threads(worker.children[0].pid) == 2, within=SOON)
+        moved = worker.log.parent.rename(worker.log.parent.with_name("moved"))
+        family = worker.members()
+
+        # when
+        worker.send(signal.SIGUSR2)
+
+        # then
+        assert tasks.add.delay(1, 1).get(timeout=SOON) == 2
+        assert worker.members() == family
+        moved.rename(worker.log.parent)
+        assert worker.stop() == 0

@@ -269,6 +269,49 @@ class TestNothingOfItsOwnRuns:
         assert isinstance(load(stored("os", name, ["x"])), UnpickleableExceptionWrapper)
 
 
+class TestAttributes:
+    def test_plain_ones_come_back_so_that_its_text_can_be_made(self) -> None:
+        got = round_trip(subprocess.CalledProcessError(3, ["tidy", "up"], output="half done"))
+
+        assert (got.returncode, got.cmd, got.output, got.stderr) == (3, ["tidy", "up"], "half done", None)
+        assert str(got) == str(subprocess.CalledProcessError(3, ["tidy", "up"]))
+
+    def test_they_come_back_to_a_class_of_ones_own_without_running_it(self) -> None:
+        got = round_trip(Unpayable(order=7))
+
+        assert (type(got), got.order, ran) == (Unpayable, 7, [])
+
+    def test_what_json_cannot_carry_or_is_too_long_is_left_out(self) -> None:
+        error = Unpayable(order=7)
+        vars(error).update(lock=object(), rows={1: 2}, log="x" * (LONGEST_TEXT + 1), plain=[1])
+
+        assert vars(round_trip(error)) == {"order": 7, "plain": [1]}
+
+    def test_they_are_set_past_the_class(self) -> None:
+        error = Watching("text")
+        error.plain = 1
+
+        assert (vars(round_trip(error)), ran) == ({"plain": 1}, [])
+
+    def test_names_that_begin_with_two_underscores_are_not_stored(self) -> None:
+        error = Unpayable(order=7)
+        vars(error)["__secret"] = 1
+
+        assert json.loads(dump(error))["attributes"] == {"order": 7}
+
+    @pytest.mark.parametrize("name", ["__class__", "__dict__", "__cause__", "__traceback__", "__secret"])
+    def test_names_that_begin_with_two_underscores_never_come_back(self, name: str) -> None:
+        got = load(stored(args=["text"], attributes={name: ["x"], "plain": 1}))
+
+        assert (type(got), got.__cause__, got.__traceback__) == (ValueError, None, None)
+        assert vars(got).get("plain") == 1
+        assert name not in vars(got)
+
+    @pytest.mark.parametrize("attributes", [5, "text", [1], [["a", 1]], None])
+    def test_what_are_no_attributes_is_no_exception_that_can_be_read(self, attributes: object) -> None:
+        assert isinstance(load(stored(attributes=attributes)), UnpickleableExceptionWrapper)
+
+
 class TestStandIns:
     def test_it_has_the_name_of_the_class_that_is_not_here(self) -> None:
         got = load(stored("elsewhere.errors", "Unpayable", ["order 7", 7]))

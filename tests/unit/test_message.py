@@ -399,3 +399,45 @@ def test_rich_values_keep_their_type_at_any_depth(value: Any, around: Callable[[
 
     assert got == around(value)
     assert repr(got) == repr(around(value))
+
+
+#: What `unpack_headers` returns for what is no headers.
+NO_HEADERS: tuple[str, str, dict[str, Any]] = (wire.JSON, "utf-8", {})
+
+
+@given(packed=st.text() | PLAIN.map(json.dumps))
+def test_any_text_has_headers_of_the_right_kind(packed: str) -> None:
+    content_type, encoding, headers = wire.unpack_headers(packed)
+
+    assert (type(content_type), type(encoding), type(headers)) == (str, str, dict)
+    assert all(isinstance(name, str) for name in headers)
+
+
+@given(value=st.none() | st.booleans() | NUMBERS | TEXT | st.lists(PLAIN, max_size=4))
+def test_json_that_is_no_object_has_no_headers(value: Any) -> None:
+    assert wire.unpack_headers(json.dumps(value)) == NO_HEADERS
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        "",
+        "5",
+        "{",
+        "nonsense",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "1" * 5000,
+        '{"__type__": "celery.mapping", "__value__": [[1, 2]]}',
+        '{"__type__": "celery.mapping", "__value__": 5}',
+        '{"__type__": "datetime", "__value__": "yesterday"}',
+    ],
+    ids=lambda packed: packed[:20],
+)
+def test_text_that_cannot_be_headers_has_none(packed: str) -> None:
+    assert wire.unpack_headers(packed) == NO_HEADERS
+
+
+def test_a_serializer_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(UnsendableArgument, match=r"there is no serializer 'telepathy'; there are: .*\bjson\b"):
+        wire.encode(call(1), "telepathy")

@@ -28,7 +28,8 @@ def default_alias() -> str:
 def is_in_transaction(alias: str) -> bool:
     """Tell whether what this thread writes on `alias` waits for a commit."""
     connection = connections[alias]
-    return bool(connection.in_atomic_block or (connection.connection is not None and not connection.autocommit))
+    commits_itself = connection.autocommit if connection.connection else connection.settings_dict["AUTOCOMMIT"]
+    return bool(connection.in_atomic_block or not commits_itself)
 
 
 def has_hooks(alias: str) -> bool:

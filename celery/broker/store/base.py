@@ -30,6 +30,7 @@ ON_CONFLICT: Final = (
     f" WHERE {TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL"
 )
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
+LARGEST_COUNT: Final = 2**15 - 1
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 
 
@@ -86,8 +87,8 @@ class Store(WorkerRows):
             self.moment(message.visible_at or hold),
             owner,
             False,
-            message.headers.get(wire.STARTS, 0),
-            message.crashes,
+            as_count(message.headers.get(wire.STARTS)),
+            as_count(message.crashes),
             moment if message.reason else None,
             message.reason or "",
         )
@@ -152,9 +153,8 @@ class Store(WorkerRows):
 
     def bury(self, owner: str, row_id: int, *, crashes: int, reason: str) -> bool:
         """Keep a message as dead, with the reason. False if it was not ours."""
-        statement = (
-            f"UPDATE {TABLE} SET owner = NULL, dead_at = %s, reason = %s, crashes = %s WHERE id = %s AND owner = %s"
-        )
+        change = "owner = NULL, visible_at = NULL, dead_at = %s, reason = %s, crashes = %s"
+        statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND owner = %s"
         return self.run(statement, [self.moment(now()), reason, crashes, row_id, owner]) > 0
 
     def _own(self, change: str, owner: str, ids: Sequence[int]) -> set[int]:
@@ -238,6 +238,11 @@ class Store(WorkerRows):
         )
         ((value,),) = self.rows(statement, [])
         return self.read_moment(value)
+
+
+def as_count(value: Any) -> int:
+    """Return a counter that fits its column; 0 for what is none: headers are untrusted, and SQLite stores anything."""
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else 0
 
 
 def as_bytes(body: Any) -> bytes:

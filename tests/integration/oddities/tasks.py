@@ -106,3 +106,9 @@ def crash_until(path: str, token: str, gate: str) -> str:
 def wait_for_another() -> Any:
     """Wait for a task inside a task."""
     return create_order.delay("never").get(timeout=1)
+
+
+@task(name="oddities.leave_alarm")
+def leave_alarm(seconds: float) -> None:
+    """Ask for an alarm, and return before it rings. By default it ends the process."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
