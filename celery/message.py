@@ -22,6 +22,9 @@ from celery.exceptions import MessageTooLarge, UndecodableMessage, UnsendableArg
 
 JSON: Final = "application/json"
 LONGEST_NAME: Final = 255
+#: The columns of starts and crashes are 16-bit numbers, that of attempts is a 32-bit one.
+LARGEST_COUNT: Final = 2**15 - 1
+LARGEST_ATTEMPT: Final = 2**31 - 1
 ESCAPED: Final = "celery.mapping"
 _MARKED: Final = frozenset({"__type__", "__value__"})
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
@@ -283,6 +286,11 @@ def _text(fields: Mapping[str, Any], label: str) -> str:
         text = f"{label!r} of the message is missing, or is not a text of at most 255 characters: {value!r:.80}"
         raise UndecodableMessage(text)
     return str(value)
+
+
+def sane(value: Any, maximum: int = LARGEST_COUNT) -> int:
+    """Return `value` if it is a counter in its bounds, else 0: headers are untrusted, and SQLite stores anything."""
+    return value if type(value) is int and 0 <= value <= maximum else 0
 
 
 def is_name(value: Any) -> bool:

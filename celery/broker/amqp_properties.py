@@ -17,7 +17,6 @@ from celery.message import Delivery, Message
 #: The longest short string of AMQP, in bytes.
 SHORT: Final = 255
 PERSISTENT: Final = b"\x02"
-MAX_INTEGER: Final = 2**31 - 1
 MAX_COUNT: Final = 2**15 - 2
 #: The type of a message that names none: nobody decodes it, and the failure says so.
 UNTYPED: Final = "application/data"
@@ -98,10 +97,10 @@ def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
     """Read a message."""
     properties = arrival.properties
     headers = properties.get("application_headers") or {}
-    starts = sane(headers.get(wire.STARTS), MAX_COUNT)
+    starts = wire.sane(headers.get(wire.STARTS), MAX_COUNT)
     return Delivery(
         task_id=task_id_of(properties, headers),
-        attempt=sane(headers.get(wire.ATTEMPT), MAX_INTEGER),
+        attempt=wire.sane(headers.get(wire.ATTEMPT), wire.LARGEST_ATTEMPT),
         queue=queue,
         rank=-properties.get("priority", 0),
         headers=packed(properties, headers),
@@ -110,7 +109,7 @@ def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
         suspect=arrival.redelivered or starts > 0,
         relayed=wire.RELAYED in headers,
         starts=starts,
-        crashes=sane(headers.get(wire.CRASHES), MAX_COUNT),
+        crashes=wire.sane(headers.get(wire.CRASHES), MAX_COUNT),
     )
 
 
@@ -120,11 +119,6 @@ def task_id_of(properties: dict[str, Any], headers: dict[str, Any]) -> str:
         if wire.is_name(candidate):
             return str(candidate)
     return str(uuid4())
-
-
-def sane(value: Any, maximum: int) -> int:
-    """Return `value` if it is a counter in its bounds, else 0."""
-    return value if type(value) is int and 0 <= value <= maximum else 0
 
 
 def packed(properties: dict[str, Any], headers: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
 from celery.exceptions import WorkerLost
-from celery.message import Delivery
+from celery.message import LARGEST_COUNT, Delivery
 from celery.worker import errands, job
 from celery.worker.errands import RUN, SETTLE, Asked
 
@@ -24,8 +24,6 @@ logger = logging.getLogger("celery.worker")
 
 #: Starts without an end after which a message is dead: nobody saw its process die, but nothing came of it.
 MOST_STARTS: Final = 3
-#: The column is a 16-bit number.
-MOST_CRASHES: Final = 32767
 
 Answer = tuple[int, str, int]
 
@@ -100,11 +98,9 @@ class Rescue:
     def _count_crash(self, one: Asked) -> Answer:
         """Count a witnessed death against the job that ran, and give it another try, or bury it."""
         delivery = one.delivery
-        if (delivery.task_id, job.attempt_of(delivery)) in backends.default().closed(
-            [(delivery.task_id, job.attempt_of(delivery))]
-        ):
+        if backends.default().closed([(delivery.task_id, job.attempt_of(delivery))]):
             return self._settle(one)
-        crashes = min(delivery.crashes + 1, MOST_CRASHES)
+        crashes = min(delivery.crashes + 1, LARGEST_COUNT)
         if crashes >= conf.CRASH_LIMIT:
             times = "once" if crashes == 1 else f"{crashes} times"
             return self._bury(

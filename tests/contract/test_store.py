@@ -16,11 +16,12 @@ from celery import message as wire
 from celery.broker import store
 from celery.broker.base import Broker
 from celery.broker.database import DatabaseConsumer
-from celery.broker.store.base import PAGE, Store
+from celery.broker.store.base import PAGE, Store, deliveries
 from celery.exceptions import LeaseLost
 from celery.message import Delivery, Message
 from celery.models import Message as Row
 from celery.models import Worker
+from celery.worker import job
 
 T = TypeVar("T")
 
@@ -842,3 +843,13 @@ def heard(listener: "psycopg.Connection[Any]") -> int:
             return len(payloads)
         payloads.append(notification.payload)
     pytest.fail("the end never came")
+
+
+@pytest.mark.parametrize("odd", ["x", b"x", None, -1, 2**15, 1e300, 10**30])
+def test_a_row_with_counters_that_are_none_can_be_handed_to_a_child(odd: Any) -> None:
+    row = ("id", odd, "celery", odd, "", b"{}", 1, False, odd, odd)
+
+    (claimed,) = deliveries([row])
+
+    assert job.unpack(b"".join(job.pack(1, 0, claimed))).delivery == claimed
+    assert (claimed.starts, claimed.crashes) == (0, 0)

@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 
 from celery import message as wire
 from celery.broker.amqp_frames import ACK, METHOD, NACK, Arrival, Inbox, Ledger, content, opening, settlement
-from celery.broker.amqp_properties import DROPPED, delivery_of, headers_of, packed, properties_of, sane, task_id_of
+from celery.broker.amqp_properties import DROPPED, delivery_of, headers_of, packed, properties_of, task_id_of
 from celery.broker.amqp_publisher import NackedError, explained
 from celery.broker.amqp_transport import TcpTransport, server_of
 from celery.exceptions import BrokerUnreachable, MessageTooLarge
@@ -288,7 +288,7 @@ def test_without_priorities_none_travels() -> None:
     ("value", "count"), [(3, 3), (0, 0), (-1, 0), (11, 0), (True, 0), ("3", 0), (3.0, 0), (None, 0), ([3], 0)]
 )
 def test_counters_of_strangers_are_believed_within_reason(value: object, count: int) -> None:
-    assert sane(value, 10) == count
+    assert wire.sane(value, 10) == count
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ ON_CONFLICT: Final = (
     f" WHERE {TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL"
 )
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
-LARGEST_COUNT: Final = 2**15 - 1
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 
 
@@ -87,8 +86,8 @@ class Store(WorkerRows):
             self.moment(message.visible_at or hold),
             owner,
             False,
-            as_count(message.headers.get(wire.STARTS)),
-            as_count(message.crashes),
+            wire.sane(message.headers.get(wire.STARTS)),
+            wire.sane(message.crashes),
             moment if message.reason else None,
             message.reason or "",
         )
@@ -240,11 +239,6 @@ class Store(WorkerRows):
         return self.read_moment(value)
 
 
-def as_count(value: Any) -> int:
-    """Return a counter that fits its column; 0 for what is none: headers are untrusted, and SQLite stores anything."""
-    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else 0
-
-
 def as_bytes(body: Any) -> bytes:
     """Return a body as bytes, also where somebody stored it as text."""
     return body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
@@ -255,19 +249,24 @@ def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
     found = [
         Delivery(
             task_id,
-            attempt,
+            wire.sane(attempt, wire.LARGEST_ATTEMPT),
             queue,
-            rank,
+            _rank(rank),
             headers,
             as_bytes(body),
             row_id,
             suspect=bool(suspect),
-            starts=starts,
-            crashes=crashes,
+            starts=wire.sane(starts),
+            crashes=wire.sane(crashes),
         )
         for task_id, attempt, queue, rank, headers, body, row_id, suspect, starts, crashes in rows
     ]
     return sorted(found, key=lambda delivery: (delivery.rank, delivery.row_id))
+
+
+def _rank(value: Any) -> int:
+    """Return the rank of a row; 0, the usual one, for what no 16-bit column would hold."""
+    return value if type(value) is int and abs(value) <= wire.LARGEST_COUNT else 0
 
 
 def relayed_message(row: tuple[Any, ...]) -> tuple[int, Message]:
@@ -275,14 +274,14 @@ def relayed_message(row: tuple[Any, ...]) -> tuple[int, Message]:
     task, task_id, attempt, queue, rank, packed, body, row_id, _suspect, starts, crashes = row
     content_type, encoding, headers = wire.unpack_headers(packed)
     headers = {name: value for name, value in headers.items() if name not in wire.COUNTERS}
-    counters = {wire.RELAYED: 1, wire.STARTS: starts, wire.CRASHES: crashes}
+    counters = {wire.RELAYED: 1, wire.STARTS: wire.sane(starts), wire.CRASHES: wire.sane(crashes)}
     return row_id, Message(
         task_id=task_id,
         task=task,
         body=as_bytes(body),
         queue=queue,
-        attempt=attempt,
-        priority=-rank or None,
+        attempt=wire.sane(attempt, wire.LARGEST_ATTEMPT) or 1,
+        priority=-_rank(rank) or None,
         headers={**headers, **{name: count for name, count in counters.items() if count}},
         content_type=content_type,
         content_encoding=encoding,
