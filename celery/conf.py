@@ -187,9 +187,6 @@ SETTINGS: Final = (
     ),
 )
 
-#: The settings of 0.2 that only build the default of CELERY_BROKER_URL.
-CLASSIC_BROKER_SETTINGS: Final = ("AMQP_HOST", "AMQP_SERVER", "AMQP_PORT", "AMQP_USER", "AMQP_PASSWORD", "AMQP_VHOST")
-
 BY_CONSTANT: Final[dict[str, Setting]] = {setting.constant: setting for setting in SETTINGS}
 BY_NAME: Final[dict[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 

@@ -37,25 +37,26 @@ class Broker:
 
         Returns the alias of that transaction, or None. Raises BrokerUnreachable, UnroutableMessage, SchemaMissing.
         """
-        if store.is_in_transaction(self.alias):
-            self._keep_until_commit(messages)
-            return self.alias if store.has_hooks(self.alias) else None
+        alias = self.alias
+        if store.is_in_transaction(alias):
+            self._keep_until_commit(messages, alias)
+            return alias if store.has_hooks(alias) else None
         scheduled = [message for message in messages if message.visible_at]
         if scheduled:
-            store.of(self.alias).insert(scheduled)
+            store.of(alias).insert(scheduled)
         if len(scheduled) < len(messages):
             self.publish([message for message in messages if not message.visible_at])
         return None
 
-    def _keep_until_commit(self, messages: Sequence[Message]) -> None:
-        keeper = store.of(self.alias)
+    def _keep_until_commit(self, messages: Sequence[Message], alias: str) -> None:
+        keeper = store.of(alias)
         if not self.relays:
             keeper.insert(messages)
             return
         hold = datetime.now(UTC) + timedelta(seconds=OUTBOX_GRACE)
         keeper.insert([message for message in messages if message.visible_at])
         ids = keeper.insert([message for message in messages if not message.visible_at], hold=hold)
-        if ids and store.has_hooks(self.alias):
+        if ids and store.has_hooks(alias):
             self._after_commit(ids)
 
     def _after_commit(self, ids: Sequence[int]) -> None:

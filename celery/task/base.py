@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
@@ -61,8 +61,6 @@ class Task(TaskOptions):
     >>> Add()(2, 2)
     4
     """
-
-    abstract: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Derive the name from module and class where it is not given."""

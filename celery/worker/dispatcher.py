@@ -34,7 +34,6 @@ STEWARD: Final = "steward"
 DRAIN: Final = "drain"
 #: Words to the supervisor.
 READY: Final = "ready"
-DRAINED: Final = "drained"
 
 
 class Dispatcher:
@@ -346,5 +345,4 @@ class Dispatcher:
     def _finish_draining(self) -> None:
         for member in self._crew.members.values():
             member.dismiss()
-        channel.tell(self._control, DRAINED)
         self._is_done = True

@@ -1,9 +1,6 @@
 """Starting celeryd in all the wrong ways, and looking at one that runs."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +9,9 @@ from django.core.management import CommandError
 from celery.bin.celeryd import worker_options
 from tests.helpers import eventually
 from tests.integration.places import Place
-from tests.integration.worker import WorkerProcess, run_celeryd, run_command
+from tests.integration.worker import WorkerProcess, run_celeryd, run_command, run_python
 from tests.servers.base import free_port
 from tests.shop import tasks
-from tests.shop.daemon import ROOT
 
 SOON = 15.0
 
@@ -73,20 +69,10 @@ def test_from_one_to_a_thousand_children_are_possible(children: int) -> None:
 
 def test_the_console_script_runs_the_checks_of_the_project(sqlite_place: Place) -> None:
     # given
-    environment = {**os.environ, **sqlite_place.environment(), "DJANGO_SETTINGS_MODULE": "tests.integration.settings"}
-    environment["WORKER_SETTINGS"] = json.dumps({"ROOT_URLCONF": "tests.integration.no_such_module"})
+    code = "from celery.bin.celeryd import main; main(['-c', '1'])"
 
     # when
-    ended = subprocess.run(
-        [sys.executable, "-c", "from celery.bin.celeryd import main; main(['-c', '1'])"],
-        env=environment,
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    ended = run_python(sqlite_place, "-c", code, settings={"ROOT_URLCONF": "tests.integration.no_such_module"})
 
     # then
     assert ended.returncode == 1

@@ -160,10 +160,17 @@ def run_command(
     place: Place, *arguments: str, settings: Mapping[str, Any] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run one of the project's commands."""
+    return run_python(place, "-m", "tests.shop.manage", *arguments, settings=settings)
+
+
+def run_python(
+    place: Place, *arguments: str, settings: Mapping[str, Any] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run Python with the settings of the place."""
     environment = {**os.environ, **place.environment(), "DJANGO_SETTINGS_MODULE": "tests.integration.settings"}
     environment["WORKER_SETTINGS"] = json.dumps(settings or {})
     return subprocess.run(
-        [sys.executable, "-m", "tests.shop.manage", *arguments],
+        [sys.executable, *arguments],
         env=environment,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
