@@ -23,7 +23,7 @@ SECONDS_TO_FOLLOW = 2.0
 
 
 class Injector:
-    """Strikes until its time is up. Every kind comes once before chance decides."""
+    """Strikes until its time is up. Every kind hits once before chance decides."""
 
     def __init__(self, workers: Workers, scene: Scene, history: History, *, seed: str) -> None:
         self._workers = workers
@@ -44,9 +44,11 @@ class Injector:
                 self._history.note("left", what="fault", text=f"no fault of kind {kind!r} has hit")
 
     def _sequence(self) -> Iterator[str]:
+        """Yield each kind once, then those again that found no victim (a worker was just starting), then any."""
         yield from self._random.sample(list(KINDS), len(KINDS))
         while True:
-            yield from self._random.choices(list(KINDS), list(KINDS.values()))
+            missed = sorted(set(KINDS) - self._hit)
+            yield missed[0] if missed else self._random.choices(list(KINDS), list(KINDS.values()))[0]
 
     def _strike(self, kind: str) -> None:
         self._strikes += 1
