@@ -24,14 +24,21 @@ def version() -> str:
 POSTGRES = ["psycopg[binary]>=3.2"]
 MYSQL = ["PyMySQL>=1.1"]
 REDIS = ["redis>=5.0"]
+MEMCACHED = ["pymemcache>=4.0"]
+PROGRESS = ["tqdm>=4.66"]
 DOCS = ["Sphinx>=8.0", "furo"]
 TEST = [
     *POSTGRES,
+    *MYSQL,
+    *REDIS,
+    *MEMCACHED,
+    *PROGRESS,
     "build>=1.2",
-    "coverage>=7.6",
+    "coverage>=7.10",
     "django-stubs>=5.2",
     "hypothesis>=6.100",
     "mypy>=1.15",
+    "nox>=2025.5",
     "pytest>=8.3",
     "pytest-django>=4.11",
     "pytest-randomly>=3.16",
@@ -40,6 +47,8 @@ TEST = [
     "rich>=13.9",
     "ruff>=0.17,<0.18",  # all rules are on, and each release brings new ones
     "setuptools>=77",
+    "types-PyMySQL",
+    "types-tqdm",
 ]
 
 setup(
@@ -55,8 +64,16 @@ setup(
     packages=find_packages(include=["celery", "celery.*"]),
     package_data={"celery": ["py.typed"]},
     python_requires=">=3.11",
-    install_requires=["Django>=5.2", "kombu>=5.7", "billiard>=4.3"],
-    extras_require={"postgres": POSTGRES, "mysql": MYSQL, "redis": REDIS, "docs": DOCS, "test": TEST},
+    install_requires=["Django>=5.2", "kombu>=5.7", "billiard>=4.3", "cronsim>=2.6"],
+    extras_require={
+        "postgres": POSTGRES,
+        "mysql": MYSQL,
+        "redis": REDIS,
+        "memcached": MEMCACHED,
+        "progress": PROGRESS,
+        "docs": DOCS,
+        "test": TEST,
+    },
     entry_points={"console_scripts": ["celeryd = celery.bin.celeryd:main"]},
     zip_safe=False,
     classifiers=[

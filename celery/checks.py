@@ -144,7 +144,7 @@ def check_broker(**_: Any) -> list[CheckMessage]:
     url = conf.BROKER_URL
     trouble = _url_trouble(url) if isinstance(url, str) else None
     if trouble is None:
-        return []
+        return broker.current().check() if isinstance(url, str) else []
     known = ", ".join(f"{scheme}://" for scheme in broker.SCHEMES)
     hint = f"Write 'django://', 'django://alias' or 'amqp://user:password@host:5672/vhost'. Known schemes: {known}."
     return [checks.Error(f"CELERY_BROKER_URL = {_shown(url)} {trouble}", hint=hint, id="celery.E004")]
@@ -173,7 +173,7 @@ def check_backend(**_: Any) -> list[CheckMessage]:
     name = conf.BACKEND
     trouble = _backend_trouble(name) if isinstance(name, str) else None
     if trouble is None:
-        return []
+        return backends.default().check() if isinstance(name, str) else []
     names = ", ".join(map(repr, backends.NAMES))
     hint = f"Write one of {names}, or the dotted path of a subclass of celery.backends.base.BaseBackend."
     return [checks.Error(f"CELERY_BACKEND = {_shown(name)} {trouble}", hint=hint, id="celery.E005")]

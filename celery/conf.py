@@ -6,6 +6,7 @@ The system checks and the settings page of the documentation are made from `SETT
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -73,9 +74,51 @@ SETTINGS: Final = (
         "CELERY_BROKER_URL",
         _classic_broker_url,
         str,
-        "Where messages wait: django:// (the database, or django://alias) or amqp://user:password@host/vhost.",
+        "Where messages wait: django:// (the database, or django://alias), amqp://user:password@host/vhost, "
+        "redis://host/0 or, for tests, memory://.",
     ),
-    _setting("BACKEND", "CELERY_BACKEND", "database", str, "Where results live: database, or a dotted path."),
+    _setting(
+        "BACKEND",
+        "CELERY_BACKEND",
+        "database",
+        str,
+        "Where results live: database, cache, tyrant, or the dotted path of a backend.",
+    ),
+    _setting(
+        "PERIODIC_STATUS_BACKEND",
+        "CELERY_PERIODIC_STATUS_BACKEND",
+        "database",
+        str,
+        "Where the state of periodic tasks lives: database, or the dotted path of a backend that can keep it.",
+    ),
+    _setting(
+        "TASK_RESULT_EXPIRES",
+        "CELERY_TASK_RESULT_EXPIRES",
+        timedelta(days=5),
+        (int, float, timedelta),
+        "Seconds, or a timedelta, after which a result may be deleted.",
+        minimum=1,
+    ),
+    _setting(
+        "CACHE_ALIAS", "CELERY_CACHE_ALIAS", "default", str, "The entry of CACHES that holds the results of cache."
+    ),
+    _setting("TT_HOST", "TT_HOST", None, str, "The host of the Tokyo Tyrant server that holds the results of tyrant."),
+    _setting("TT_PORT", "TT_PORT", None, (int, str), "Its port."),
+    _setting(
+        "TT_TIMEOUT",
+        "CELERY_TT_TIMEOUT",
+        5.0,
+        _NUMBER,
+        "Seconds without an answer of the Tokyo Tyrant server after which its connection is given up.",
+        minimum=0.1,
+    ),
+    _setting(
+        "ALWAYS_EAGER",
+        "CELERY_ALWAYS_EAGER",
+        False,  # noqa: FBT003 - a default
+        bool,
+        "Runs each task at once where it is sent, encoded and stored as a worker would do it. For tests.",
+    ),
     _setting("QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
     _setting("AMQP_EXCHANGE", "CELERY_AMQP_EXCHANGE", "celery", str, "The exchange of the default queue."),
     _setting("AMQP_EXCHANGE_TYPE", "CELERY_AMQP_EXCHANGE_TYPE", "direct", str, "The type of that exchange."),
@@ -146,6 +189,13 @@ SETTINGS: Final = (
     ),
     _setting(
         "DAEMON_CONCURRENCY", "CELERYD_CONCURRENCY", _cpu_count, int, "Number of child processes of celeryd.", minimum=1
+    ),
+    _setting(
+        "DAEMON_BEAT",
+        "CELERYD_BEAT",
+        True,  # noqa: FBT003 - a default
+        bool,
+        "Whether celeryd sends periodic tasks when they are due; --no-beat overrides it.",
     ),
     _setting(
         "DAEMON_LOG_FILE",

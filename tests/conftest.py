@@ -17,6 +17,24 @@ def amqp_url() -> str:
     return _address_of_server("RabbitMQ", "CELERY_TEST_AMQP_URL")
 
 
+@pytest.fixture(scope="session")
+def mariadb_url() -> str:
+    """The address of the private MariaDB."""
+    return _address_of_server("MariaDB", "CELERY_TEST_MARIADB_URL")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """The address of the private Redis, without a database number."""
+    return _address_of_server("Redis", "CELERY_TEST_REDIS_URL")
+
+
+@pytest.fixture(scope="session")
+def memcached_address() -> str:
+    """Host and port of the private memcached."""
+    return _address_of_server("memcached", "CELERY_TEST_MEMCACHED_ADDRESS")
+
+
 def _address_of_server(name: str, variable: str) -> str:
     """Read an address; a server that is missing fails the tests in CI and skips them elsewhere."""
     address = os.environ.get(variable)

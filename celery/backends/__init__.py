@@ -8,7 +8,11 @@ from django.utils.module_loading import import_string
 from celery import conf
 from celery.backends.base import BaseBackend
 
-NAMES: Final = {"database": "celery.backends.database.Backend"}
+NAMES: Final = {
+    "database": "celery.backends.database.Backend",
+    "cache": "celery.backends.cache.Backend",
+    "tyrant": "celery.backends.tyrant.Backend",
+}
 
 
 def get_backend_cls(name: str) -> type[BaseBackend]:
@@ -23,6 +27,11 @@ def get_default_backend_cls() -> type[BaseBackend]:
     return get_backend_cls(conf.BACKEND)
 
 
+def get_default_periodicstatus_backend_cls() -> type[BaseBackend]:
+    """Return the class that CELERY_PERIODIC_STATUS_BACKEND names."""
+    return get_backend_cls(conf.PERIODIC_STATUS_BACKEND)
+
+
 @cache
 def _instance(name: str) -> BaseBackend:
     return get_backend_cls(name)()
@@ -33,11 +42,22 @@ def default() -> BaseBackend:
     return _instance(conf.BACKEND)
 
 
+def default_periodic_status() -> BaseBackend:
+    """Return the backend that CELERY_PERIODIC_STATUS_BACKEND names."""
+    return _instance(conf.PERIODIC_STATUS_BACKEND)
+
+
+#: The classic names, resolved at use, so that importing this module needs no settings.
+_LAZY: Final = {
+    "default_backend": default,
+    "DefaultBackend": get_default_backend_cls,
+    "default_periodic_status_backend": default_periodic_status,
+    "DefaultPeriodicStatusBackend": get_default_periodicstatus_backend_cls,
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Resolve the classic lazy names at use, so that importing this module needs no settings."""
-    if name == "default_backend":
-        return default()
-    if name == "DefaultBackend":
-        return get_default_backend_cls()
+    if name in _LAZY:
+        return _LAZY[name]()
     text = f"module 'celery.backends' has no attribute {name!r}"
     raise AttributeError(text)

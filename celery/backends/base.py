@@ -7,10 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
 
-from celery import states
+from django.core.checks import CheckMessage
+
+from celery import conf, states
 from celery.backends import exceptions as stored_exceptions
 from celery.exceptions import TimeoutError  # noqa: A004 - the classic name
 from celery.message import from_json, to_json
@@ -38,8 +40,11 @@ class Result:
 class BaseBackend(ABC):
     """Stores results and finds them again."""
 
-    #: What the backend can do, as in the classic interface.
+    #: What the backend can do, as in the classic interface. "PeriodicStatus": it has `run_periodic_tasks`.
     capabilities: tuple[str, ...] = ("ResultStore",)
+
+    #: True if `store` compares and writes in one step, so that two writers at once cannot break the attempt rule.
+    is_conditional: ClassVar[bool] = True
 
     #: The alias of the database that holds the results, if one does: results and acknowledgement can share a commit.
     alias: str | None = None
@@ -146,5 +151,25 @@ class BaseBackend(ABC):
             return from_json(stored.result)
         return self.exception_to_python(stored.result)
 
-    def cleanup(self) -> None:
-        """Delete expired results, if this backend has to do that itself."""
+    # -- housekeeping
+
+    @property
+    def lifetime(self) -> float:
+        """Return the seconds for which a result is kept (CELERY_TASK_RESULT_EXPIRES)."""
+        expires = conf.TASK_RESULT_EXPIRES
+        return float(expires.total_seconds() if isinstance(expires, timedelta) else expires)
+
+    def cleanup(self) -> int:
+        """Delete expired results, in batches, if this backend has to do that itself; return how many."""
+        return 0
+
+    def run_periodic_tasks(self) -> float:
+        """Send what is due of the periodic tasks, each moment once however many workers ask; return seconds to wait.
+
+        Only for backends with the capability "PeriodicStatus".
+        """
+        raise NotImplementedError
+
+    def check(self) -> list[CheckMessage]:
+        """Return what Django's system checks should say of the settings of this backend. Opens no connection."""
+        return []

@@ -15,6 +15,9 @@ SCHEMES: Final = {
     "django": "celery.broker.database.DatabaseBroker",
     "amqp": "celery.broker.amqp.AmqpBroker",
     "amqps": "celery.broker.amqp.AmqpBroker",
+    "redis": "celery.broker.redis.RedisBroker",
+    "rediss": "celery.broker.redis.RedisBroker",
+    "memory": "celery.broker.memory.MemoryBroker",
 }
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ClassVar
 
+from django.core.checks import CheckMessage
 from django.db import transaction
 
 from celery.broker import store
@@ -78,6 +79,14 @@ class Broker:
     def depth(self, queue: str) -> int:
         """Return how many messages are ready in `queue`."""
         raise NotImplementedError
+
+    def discard_all(self, queue: str) -> int:
+        """Delete every message that is ready in `queue`, for good, and return their number."""
+        raise NotImplementedError
+
+    def check(self) -> list[CheckMessage]:
+        """Return what Django's system checks should say of the settings of this broker. Opens no connection."""
+        return []
 
 
 class Consumer:
