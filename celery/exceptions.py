@@ -4,6 +4,7 @@ An exception's text tells its reader what to do next.
 """
 
 import builtins
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -40,6 +41,10 @@ class UndecodableMessage(CeleryError, ValueError):
     """A message from which no call can be read."""
 
 
+class UntrustedMessage(UndecodableMessage):
+    """A message that its task does not admit: unsigned, or signed for something else."""
+
+
 class UnencodableResult(CeleryError, TypeError):
     """A return value that JSON cannot carry. Stored as the failure of its task."""
 
@@ -50,6 +55,28 @@ class TaskExpired(CeleryError):
 
 class WorkerLost(CeleryError):
     """The process that ran the task died, and kept dying when it was tried again."""
+
+
+class RetryTask(CeleryError):
+    """Ends an attempt that asked for another one. Let it pass: the worker answers it.
+
+    `new_args` and `new_kwargs` replace those of the call where they are not None; `when` is an aware moment.
+    """
+
+    def __init__(self, exc: BaseException | None, *, args: Any, kwargs: Any, when: datetime) -> None:
+        super().__init__(f"to be tried again at {when.isoformat(timespec='seconds')}")
+        self.exc = exc
+        self.new_args = args
+        self.new_kwargs = kwargs
+        self.when = when
+
+
+class MaxRetriesExceeded(CeleryError):
+    """The task asked for another attempt, and has had all that it may have."""
+
+
+class NotInATask(CeleryError, RuntimeError):
+    """This only works inside a task that a worker runs."""
 
 
 class TimeoutError(CeleryError, builtins.TimeoutError):  # noqa: A001 - the classic name, kept
@@ -64,6 +91,10 @@ class BrokerUnreachable(CeleryError, ConnectionError):
     """The broker did not accept the message in time."""
 
 
+class ResultBackendUnreachable(CeleryError, ConnectionError):
+    """The result backend did not keep or did not return a result; it may be down. Try again later."""
+
+
 class UnroutableMessage(CeleryError):
     """The broker has no queue for this message."""
 
@@ -74,6 +105,10 @@ class SchemaMissing(CeleryError, ImproperlyConfigured):
 
 class LeaseLost(CeleryError):
     """Another worker declared this one dead; what it held is not its own any more."""
+
+
+class MeaninglessOption(UserWarning):
+    """An option of the classic interface that is accepted and changes nothing."""
 
 
 class UnpickleableExceptionWrapper(CeleryError):
@@ -101,8 +136,13 @@ __all__ = [
     "ImproperlyConfigured",
     "InvalidTask",
     "LeaseLost",
+    "MaxRetriesExceeded",
+    "MeaninglessOption",
     "MessageTooLarge",
+    "NotInATask",
     "NotRegistered",
+    "ResultBackendUnreachable",
+    "RetryTask",
     "SchemaMissing",
     "TaskExpired",
     "TimeoutError",
@@ -111,6 +151,7 @@ __all__ = [
     "UnpickleableExceptionWrapper",
     "UnroutableMessage",
     "UnsendableArgument",
+    "UntrustedMessage",
     "WorkerLost",
     "WouldWaitForever",
 ]

@@ -5,8 +5,9 @@ The root logger and the project's LOGGING are left alone: if these give the logg
 
 import contextlib
 import logging
+import os
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -15,6 +16,9 @@ from celery import conf, signals, states
 
 logger = logging.getLogger("celery.worker")
 task_logger = logging.getLogger("celery.task")
+
+#: The descriptor, which is there even when `sys.stderr` was replaced or closed.
+STANDARD_ERROR: Final = 2
 
 _ROOT: Final = logging.getLogger("celery")
 
@@ -34,6 +38,16 @@ def setup_logger(
         _ROOT.propagate = False
     connect()
     return _ROOT
+
+
+def current_file() -> str | None:
+    """Return the file that the worker logs to, or None for standard error."""
+    return next((handler.baseFilename for handler in _ROOT.handlers if isinstance(handler, LogFile)), None)
+
+
+def current_level() -> int:
+    """Return the level from which on the worker logs."""
+    return _ROOT.getEffectiveLevel()
 
 
 class LogFile(WatchedFileHandler):
@@ -79,9 +93,37 @@ def write(text: str) -> None:
         file.flush()
 
 
+def emergency_error(logfile: str | os.PathLike[str] | None, message: str) -> None:
+    """Write `message` with time and pid to `logfile`, or to standard error where that cannot be.
+
+    For when logging itself is broken: it uses nothing of it, waits for nothing (not for the reader of a pipe either),
+    and raises nothing.
+    """
+    line = f"[{datetime.now(UTC).astimezone().isoformat(timespec='seconds')}: EMERGENCY/{os.getpid()}] {message}\n"
+    data = line.encode("utf-8", "backslashreplace")
+    if not (logfile and _append(logfile, data)):
+        with contextlib.suppress(OSError):
+            os.write(STANDARD_ERROR, data)
+
+
+def _append(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Tell whether all of it was written."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except (OSError, ValueError, TypeError):  # NUL in the path; no path at all
+        return False
+    try:
+        return os.write(file, data) == len(data)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+
+
 def connect() -> None:
     """Listen to the signals that become lines."""
     signals.task_finished.connect(_task_finished, dispatch_uid="celery.log")
+    signals.task_retried.connect(_task_retried, dispatch_uid="celery.log")
     signals.job_dead.connect(_job_dead, dispatch_uid="celery.log")
     signals.job_postponed.connect(_job_postponed, dispatch_uid="celery.log")
     signals.process_died.connect(_process_died, dispatch_uid="celery.log")
@@ -97,6 +139,11 @@ def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error
     else:
         extra = {"task_id": task_id, "task_name": name, "state": state, "runtime": runtime}
         task_logger.error("Task %s[%s] ended as %s: %s", name or "?", task_id, state, error, extra=extra)
+
+
+def _task_retried(*, name: str, task_id: str, attempt: int, until: datetime, error: str, **_: Any) -> None:
+    extra = {"task_id": task_id, "task_name": name, "attempt": attempt}
+    task_logger.warning("Task %s[%s] is tried again at %s: %s", name, task_id, until.isoformat(), error, extra=extra)
 
 
 def _job_dead(*, name: str, task_id: str, reason: str, **_: Any) -> None:

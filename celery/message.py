@@ -38,6 +38,9 @@ UNKNOWN_SINCE: Final = "unknown_since"
 #: Headers that repeat a column of the row.
 COUNTERS: Final = frozenset({ATTEMPT, CRASHES, STARTS, RELAYED})
 
+#: Headers that a task keeps through all its attempts: who traces it.
+LASTING: Final = frozenset({"traceparent", "tracestate"})
+
 _ACCEPTED_AS_JSON: Final = frozenset({"json", JSON})
 #: Attempts, and so retries, fit a 32-bit column.
 _MOST_RETRIES: Final = 2**31 - 2
@@ -120,6 +123,11 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
         )
         raise MessageTooLarge(text)
     return content_type, encoding, body
+
+
+def serializer_of(content_type: str) -> str:
+    """Return the name of the serializer that writes `content_type`."""
+    return str(serializers.type_to_name.get(content_type, content_type))
 
 
 def _body_of(call: Call, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

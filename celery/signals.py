@@ -7,6 +7,7 @@ signal             arguments                                                   s
 =================  ==========================================================  ===================
 ``task_started``   task_id, name, attempt                                      child, before run
 ``task_finished``  task_id, name, attempt, state, runtime (s), error           child, once stored
+``task_retried``   task_id, name, attempt, until, error                        child, once stored
 ``job_dead``       task_id, name, reason                                       child or steward
 ``job_postponed``  task_id, name, until, reason ("": by its own eta)           child
 ``process_died``   role, pid, cause                                            steward
@@ -25,6 +26,7 @@ logger = logging.getLogger("celery.signals")
 
 task_started = Signal()
 task_finished = Signal()
+task_retried = Signal()
 job_dead = Signal()
 job_postponed = Signal()
 process_died = Signal()

@@ -1,34 +1,22 @@
 """A task is code with a name. Calling `delay` turns a call into one message and gives it to the broker."""
 
 import inspect
-import uuid
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import islice
+from datetime import timedelta
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from django.utils import timezone
-from django.utils.asyncio import async_unsafe
-
-from celery import backends, broker, conf
+from celery import retries
 from celery.exceptions import InvalidTask
-from celery.message import LONGEST_NAME, Call, Message, encode, is_name
+from celery.message import Call
+from celery.messaging import TaskConsumer, TaskPublisher
 from celery.registry import tasks
-from celery.result import AsyncResult, OpenTransaction
+from celery.result import AsyncResult
+from celery.task.sending import apply_async, requeue, send, send_many
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: Messages that `delay_many` publishes, and waits for, together.
-BATCH = 1000
-
-#: The column is a 16-bit number.
-HIGHEST_PRIORITY = 32767
-
-BLOCKING = (
-    "Sending a task or a query of its result blocks, and this thread runs an event loop. "
-    "Write: await sync_to_async(mytask.delay)(...), with asgiref.sync.sync_to_async."
-)
+ExceptionClass = type[Exception]
 
 
 class TaskOptions:
@@ -36,6 +24,11 @@ class TaskOptions:
 
     `queue` (`routing_key` is its name in AMQP); `priority`: larger is more urgent; `acks_late` False: at most once, the
     message is acknowledged before the task runs; `ignore_result`: DONE is not stored (failures are).
+
+    `max_retries` (None: for ever) bounds `retry`; `retry_interval` (seconds or a timedelta) is the pause before the
+    first one, doubled with each, up to an hour, and spread by a quarter; `auto_retry`: True, or a tuple of exception
+    classes, has the worker retry when the task raises. `disable_error_emails` keeps ADMINS out of it. `immediate` and
+    `mandatory` are accepted: every message is mandatory.
     """
 
     name: str = ""
@@ -46,6 +39,12 @@ class TaskOptions:
     serializer: str | None = None
     ignore_result: bool = False
     acks_late: bool = True
+    max_retries: int | None = 3
+    retry_interval: float | timedelta = 2
+    auto_retry: bool | tuple[ExceptionClass, ...] = False
+    disable_error_emails: bool = False
+    immediate: bool = False
+    mandatory: bool = True
 
 
 class Task(TaskOptions):
@@ -94,6 +93,40 @@ class Task(TaskOptions):
         """Send one task for every tuple of arguments; see `send_many`."""
         return send_many(cls, calls)
 
+    @classmethod
+    def requeue(cls, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResult[Any]:
+        """Send the task again under the id that it had."""
+        return requeue(cls, task_id, args, kwargs)
+
+    @classmethod
+    def retry(
+        cls,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        **options: Any,
+    ) -> NoReturn:
+        """Ask for another attempt, with these arguments or the same, and end this one; see `celery.retries.request`."""
+        retries.request(cls, args, kwargs, exc, **options)
+
+    def admit(self, call: Call) -> None:
+        """Refuse a message before it runs, by raising UntrustedMessage: then it is dead. This one admits all."""
+
+    @classmethod
+    def get_logger(cls, **_: Any) -> logging.Logger:
+        """Return the logger of this task. The worker has set it up; what is passed in keywords changes nothing."""
+        return logging.getLogger(f"celery.task.{cls.name}")
+
+    @classmethod
+    def get_publisher(cls) -> TaskPublisher:
+        """Return a publisher of messages."""
+        return TaskPublisher()
+
+    @classmethod
+    def get_consumer(cls) -> TaskConsumer:
+        """Return a consumer of messages of this task's queue."""
+        return TaskConsumer(queue=cls.queue or cls.routing_key)
+
 
 class FunctionTask(TaskOptions, Generic[P, R]):
     """A function as a task, made by `@task`: calling it runs it here, `delay` sends it, both with its signature."""
@@ -126,6 +159,16 @@ class FunctionTask(TaskOptions, Generic[P, R]):
     def delay_many(self, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[R]]:
         """Send one task for every tuple of arguments; see `send_many`."""
         return send_many(self, calls)
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        **options: Any,
+    ) -> NoReturn:
+        """Ask for another attempt, with these arguments or the same, and end this one; see `celery.retries.request`."""
+        retries.request(self, args, kwargs, exc, **options)
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -188,144 +231,3 @@ def _check_function(function: Any) -> None:
 
 def _refuse(text: str) -> NoReturn:
     raise InvalidTask(text)
-
-
-# -- sending
-
-
-def send(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResult[Any]:
-    """Send one call with the task's own options."""
-    return _send(task, [_message(task, args, kwargs)])[0]
-
-
-def send_many(task: Any, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[Any]]:
-    """Send one call for every tuple of arguments, in batches: one wait for the broker a batch, one batch in memory.
-
-    If a batch fails, its exception is raised and the batches before it are sent.
-    """
-    results: list[AsyncResult[Any]] = []
-    pending = iter(calls)
-    while batch := list(islice(pending, BATCH)):
-        results += _send(task, [_message(task, args, {}) for args in batch])
-    return results
-
-
-def apply_async(  # noqa: PLR0913 - the classic signature
-    task: Any,
-    args: Sequence[Any] | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    queue: str | None = None,
-    routing_key: str | None = None,
-    priority: int | None = None,
-    countdown: float | None = None,
-    eta: datetime | None = None,
-    expires: datetime | float | None = None,
-    task_id: str | None = None,
-    serializer: str | None = None,
-    immediate: bool | None = None,  # noqa: ARG001 - accepted: RabbitMQ 3.0 removed it, and every message is mandatory
-    mandatory: bool | None = None,  # noqa: ARG001
-    connect_timeout: float | None = None,  # noqa: ARG001 - CELERY_PUBLISH_TIMEOUT bounds it
-) -> AsyncResult[Any]:
-    """Send `task`, with options that win over the task's own.
-
-    `countdown` (seconds) or `eta` (a moment; a naive one is in the current time zone of Django) delays it through the
-    durable schedule. `expires` (seconds, or a moment): not started before it, the task fails with TaskExpired. A
-    `task_id` of your own must be unique; while a message with it waits, another one is not added.
-    """
-    message = _message(
-        task,
-        () if args is None else args,
-        {} if kwargs is None else kwargs,
-        task_id=task_id,
-        queue=queue or routing_key,
-        priority=priority,
-        serializer=serializer,
-        eta=_moment("countdown", countdown) or _moment("eta", eta),
-        expires=_moment("expires", expires),
-    )
-    return _send(task, [message])[0]
-
-
-def delay_task(task_name: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
-    """Send the task registered as `task_name`. Raises NotRegistered."""
-    return send(tasks[task_name], args, kwargs)
-
-
-def is_done(task_id: str) -> bool:
-    """Tell whether the task executed successfully."""
-    return backends.default().is_done(task_id)
-
-
-def _message(  # noqa: PLR0913 - what a call can say
-    task: Any,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    *,
-    task_id: str | None = None,
-    queue: str | None = None,
-    priority: int | None = None,
-    serializer: str | None = None,
-    eta: datetime | None = None,
-    expires: datetime | None = None,
-) -> Message:
-    name = getattr(task, "name", None)
-    if not name:
-        text = f"{task!r} has no task name, so it cannot be sent. Decorate it with @task or register it."
-        raise InvalidTask(text)
-    queue = queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.QUEUE
-    priority = priority if priority is not None else getattr(task, "priority", None)
-    _check_options(task_id=task_id or None, queue=queue, priority=priority)
-    if isinstance(args, str | bytes):
-        text = f"the arguments of a call of {name} come as a list or tuple, not as {args!r:.80}: write ({args!r:.20},)"
-        raise TypeError(text)
-    call = Call(task=name, task_id=task_id or str(uuid.uuid4()), args=args, kwargs=kwargs, eta=eta, expires=expires)
-    content_type, encoding, body = encode(call, serializer or getattr(task, "serializer", None) or conf.TASK_SERIALIZER)
-    return Message(
-        task_id=call.task_id,
-        task=name,
-        body=body,
-        queue=queue,
-        priority=priority,
-        content_type=content_type,
-        content_encoding=encoding,
-        visible_at=eta,
-    )
-
-
-def _check_options(*, task_id: str | None, queue: str, priority: int | None) -> None:
-    for label, value in (("task_id", task_id), ("queue", queue)):
-        if value is not None and not is_name(value):
-            text = f"{label} is a text of at most {LONGEST_NAME} characters, without NUL, not {value!r:.80}"
-            raise ValueError(text)
-    if priority is not None and (type(priority) is not int or abs(priority) > HIGHEST_PRIORITY):
-        text = f"priority is a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}, not {priority!r:.80}"
-        raise ValueError(text)
-
-
-@async_unsafe(BLOCKING)
-def _send(task: Any, messages: Sequence[Message]) -> list[AsyncResult[Any]]:
-    alias = broker.current().send(messages)
-    sent_in = OpenTransaction(alias) if alias else None
-    ignored = getattr(task, "ignore_result", False)
-    return [AsyncResult(message.task_id, ignored=ignored, sent_in=sent_in) for message in messages]
-
-
-def _number(value: float) -> float:
-    if isinstance(value, bool):  # timedelta would take it for a number
-        raise TypeError(value)
-    return value
-
-
-def _moment(label: str, value: datetime | float | None) -> datetime | None:
-    """Return seconds from now, or a moment, as an aware moment in UTC."""
-    if value is None:
-        return None
-    if isinstance(value, datetime):
-        aware = value if timezone.is_aware(value) else timezone.make_aware(value)
-        return aware.astimezone(UTC)
-    try:
-        return datetime.now(UTC) + timedelta(seconds=_number(value))
-    except (TypeError, ValueError, OverflowError) as error:
-        text = f"{label} is a number of seconds{'' if label == 'countdown' else ' or a datetime'}, not {value!r:.80}"
-        raise type(error)(text) from error

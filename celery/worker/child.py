@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from celery import backends, retries, signals, states
 from celery import message as wire
-from celery import signals, states
+from celery.arguments import with_defaults
 from celery.backends import exceptions as stored_exceptions
 from celery.current import Running, running
-from celery.exceptions import NotRegistered, TaskExpired, UndecodableMessage, UnencodableResult
+from celery.exceptions import NotRegistered, RetryTask, TaskExpired, UndecodableMessage, UnencodableResult
 from celery.message import Call
 from celery.registry import tasks
 from celery.worker import channel, job
+from celery.worker.chore import patiently
 from celery.worker.connections import TaskConnections
 from celery.worker.job import Job, Outcome
 from celery.worker.slots import Slots
@@ -84,41 +86,79 @@ def execute(work: Job) -> Outcome:
     call: Call | None = None
     try:
         call = job.call_of(work.delivery)
-        return _run(work, call, started)
+        kind, task = _considered(work, call)
+        return _ended(work, call, kind, started) if kind else _run(work, call, task, started)
     except UndecodableMessage as error:
         return _ended(work, call, job.UNDECODABLE, started, error=error)
-    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a task are its failure too
+    except NotRegistered as error:
+        return _ended(work, call, job.UNKNOWN, started, error=error)
+    except BaseException as error:  # noqa: BLE001 - an admission of the user's may do anything
         return _ended(work, call, states.FAILURE, started, error=error)
 
 
-def _run(work: Job, call: Call, started: float) -> Outcome:
+def _considered(work: Job, call: Call) -> tuple[str, Any]:
+    """Return the task; or, before it, the kind of outcome of a job that is not to be run now."""
     now = datetime.now(UTC)
+    delivery = work.delivery
     if call.expires and now >= call.expires:
         text = f"{call.task} was to start before {call.expires.isoformat()}"
         raise TaskExpired(text)
-    delivery = work.delivery
     if call.eta and call.eta > now and not delivery.relayed and not delivery.row_id:
-        return _ended(work, call, job.POSTPONED, started)
-    try:
-        task = tasks[call.task]
-    except NotRegistered as error:
-        return _ended(work, call, job.UNKNOWN, started, error=error)
+        return job.POSTPONED, None
+    task = tasks[call.task]
+    if hasattr(task, "admit"):
+        task.admit(call)
+    if getattr(task, "looks_up_first", False) and _is_closed(call.task_id, _attempt(work, call)):
+        return job.CLOSED, None
     if not getattr(task, "acks_late", True) and not work.flags & job.SETTLED:
-        return _ended(work, call, job.NOT_RUN, started)
-    value = _call(task, call, _attempt(work, call))
+        return job.NOT_RUN, None
+    return "", task
+
+
+def _is_closed(task_id: str, attempt: int) -> bool:
+    """Look up whether this attempt is over, however long the backend takes to answer."""
+    return bool(patiently(lambda: backends.default().closed([(task_id, attempt)]), f"Looking up task {task_id}"))
+
+
+def _run(work: Job, call: Call, task: Any, started: float) -> Outcome:
+    try:
+        value = _call(task, call, _attempt(work, call))
+        is_ignored = getattr(task, "ignore_result", False)
+        text = "null" if is_ignored else _encoded(call, value)
+    except RetryTask as request:
+        return _to_be_retried(work, call, request, started)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a task are its failure too
+        return _ended(work, call, states.FAILURE, started, error=error)
     outcome = _ended(work, call, states.DONE, started)
-    outcome.ignore_result = getattr(task, "ignore_result", False)
-    outcome.result = "null" if outcome.ignore_result else _encoded(call, value)
+    outcome.ignore_result, outcome.result = is_ignored, text
     return outcome
 
 
 def _call(task: Any, call: Call, attempt: int) -> Any:
-    token = running.set(Running(call.task, call.task_id, attempt))
+    token = running.set(Running(call.task, call.task_id, attempt, call.retries))
     signals.notify(signals.task_started, task_id=call.task_id, name=call.task, attempt=attempt)
     try:
-        return task(*call.args, **call.kwargs)
+        kwargs = with_defaults(task, call.args, call.kwargs, task_id=call.task_id, task_name=call.task)
+        return task(*call.args, **kwargs)
+    except RetryTask:
+        raise
+    except Exception as error:
+        if retries.is_automatic(task, error):
+            retries.request(task, exc=error)
+        raise
     finally:
         running.reset(token)
+
+
+def _to_be_retried(work: Job, call: Call, request: RetryTask, started: float) -> Outcome:
+    """Return the RETRY and the message of the next attempt; a failure if its new arguments cannot be sent."""
+    try:
+        following = job.next_attempt(work.delivery, call, request, attempt=_attempt(work, call) + 1)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the task's own fault
+        return _ended(work, call, states.FAILURE, started, error=error)
+    outcome = _ended(work, call, states.RETRY, started, error=request.exc or request)
+    outcome.following = following
+    return outcome
 
 
 def _encoded(call: Call, value: Any) -> str:

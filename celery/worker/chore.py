@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from django.db import DataError, IntegrityError
 from django.db import Error as DatabaseTrouble
 
 from celery.exceptions import CeleryError
 from celery.worker.connections import drop_connections
+
+Value = TypeVar("Value")
 
 logger = logging.getLogger("celery.worker")
 
@@ -19,6 +21,30 @@ ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError, Arithmeti
 TROUBLE: Final = (DatabaseTrouble, OSError, CeleryError)
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
+
+
+def patiently(act: Callable[[], Value], what: str) -> Value:
+    """Return what `act` returns, however long the world takes to let it: log once, and once more when it is over.
+
+    ROW_ERRORS, and whatever is no TROUBLE, are raised.
+    """
+    pause, failed_at = FIRST_PAUSE, 0.0
+    while True:
+        try:
+            value = act()
+        except ROW_ERRORS:
+            raise
+        except TROUBLE as error:
+            if not failed_at:
+                failed_at = time.monotonic()
+                logger.error("%s: not possible now, trying until it is: %s", what, error)  # noqa: TRY400
+            drop_connections()
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        else:
+            if failed_at:
+                logger.warning("%s: possible again, after %.1f s.", what, time.monotonic() - failed_at)
+            return value
 
 
 class Chore:

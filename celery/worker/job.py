@@ -4,7 +4,7 @@ The rule is pure: `consequences` says what to write and how to settle; the child
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Final, NamedTuple
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from celery import message as wire
 from celery import states
 from celery.backends.base import Result
-from celery.exceptions import UndecodableMessage
+from celery.exceptions import RetryTask, UndecodableMessage
 from celery.message import Call, Delivery, Message
 
 # -- between the dispatcher and a child
@@ -108,13 +108,18 @@ UNDECODABLE: Final = "UNDECODABLE"
 UNKNOWN: Final = "UNKNOWN"
 POSTPONED: Final = "POSTPONED"
 NOT_RUN: Final = "NOT_RUN"
+#: Its attempt was over before it ran.
+CLOSED: Final = "CLOSED"
 
 LONGEST_UNKNOWN_PAUSE: Final = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What became of a job: a state of the task or one of the kinds above. `result` is JSON text."""
+    """What became of a job: a state of the task or one of the kinds above. `result` is JSON text.
+
+    `following` is the message of the next attempt, after a RETRY.
+    """
 
     job: Job
     kind: str
@@ -127,6 +132,7 @@ class Outcome:
     ended_at: datetime
     ignore_result: bool = False
     call: Call | None = None
+    following: Message | None = None
 
 
 class Consequences(NamedTuple):
@@ -141,10 +147,10 @@ def consequences(outcome: Outcome, *, worker: str, unknown_patience: float) -> C
     """Return what follows `outcome`; DESIGN's delivery promises, as far as a child sees them."""
     if outcome.kind == NOT_RUN:
         return Consequences(None, None, UNRUN)
-    if outcome.kind == states.DONE and outcome.ignore_result:
-        return Consequences(None, None, SETTLE)
-    if outcome.kind in states.READY_STATES:
-        return Consequences(_result(outcome, outcome.kind, worker), None, SETTLE)
+    if outcome.kind == CLOSED or (outcome.kind == states.DONE and outcome.ignore_result and outcome.attempt == 1):
+        return Consequences(None, None, SETTLE)  # a later attempt closes the RETRY of the one before, ignored or not
+    if outcome.kind in states.CLOSED_STATES:
+        return Consequences(_result(outcome, outcome.kind, worker), outcome.following, SETTLE)
     if outcome.kind == UNDECODABLE:
         return _dead(outcome, worker, outcome.error)
     if outcome.kind == UNKNOWN:
@@ -198,6 +204,31 @@ def _again(
         visible_at=visible_at,
         reason=reason,
         headers=headers,
+    )
+
+
+def next_attempt(delivery: Delivery, call: Call, request: RetryTask, *, attempt: int) -> Message:
+    """Return the message of the attempt that a task asked for. Raises as `message.encode` does."""
+    content_type, _, own = wire.unpack_headers(delivery.headers)
+    following = replace(
+        call,
+        args=call.args if request.new_args is None else request.new_args,
+        kwargs=call.kwargs if request.new_kwargs is None else request.new_kwargs,
+        retries=call.retries + 1,
+        eta=request.when,
+    )
+    content_type, encoding, body = wire.encode(following, wire.serializer_of(content_type))
+    return Message(
+        task_id=call.task_id,
+        task=call.task,
+        body=body,
+        queue=delivery.queue,
+        attempt=attempt,
+        priority=-delivery.rank or None,
+        headers={name: value for name, value in own.items() if name in wire.LASTING},
+        content_type=content_type,
+        content_encoding=encoding,
+        visible_at=request.when,
     )
 
 

@@ -9,20 +9,15 @@ import logging
 import os
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from django.db import transaction
-
-from celery import backends, broker, conf, signals, states
+from celery import states
 from celery.backends import exceptions as stored_exceptions
-from celery.backends.base import BaseBackend
-from celery.broker import store
 from celery.exceptions import UnencodableResult
-from celery.worker import channel, job
-from celery.worker.chore import ROW_ERRORS, TROUBLE
+from celery.worker import channel, job, writes
+from celery.worker.chore import patiently
 from celery.worker.connections import drop_connections, forget_queries
 from celery.worker.job import Consequences, Outcome
 
@@ -32,8 +27,6 @@ LARGEST_GROUP: Final = 500
 LARGEST_TEXT: Final = 8 * 1024 * 1024
 #: Outcomes that may wait to be stored before the child runs no further task.
 MOST_WAITING: Final = 4 * LARGEST_GROUP
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 
 
 class Writer(threading.Thread):
@@ -104,63 +97,9 @@ class Writer(threading.Thread):
             return []
 
     def _until_the_world_is_up(self, group: Sequence[Outcome]) -> list[tuple[Outcome, Consequences]]:
-        pause, failed_at = FIRST_PAUSE, 0.0
-        while True:
-            try:
-                answers = self._write(group)
-            except ROW_ERRORS:
-                raise
-            except TROUBLE as error:
-                if not failed_at:
-                    failed_at = time.monotonic()
-                    logger.error("%d results cannot be stored; trying until they can: %s", len(group), error)  # noqa: TRY400
-                drop_connections()
-                time.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-            else:
-                if failed_at:
-                    logger.warning("Results can be stored again, after %.1f s.", time.monotonic() - failed_at)
-                return answers
-
-    def _write(self, group: Sequence[Outcome]) -> list[tuple[Outcome, Consequences]]:
-        """Store results and messages and delete the rows of `group` in one commit; return what to report.
-
-        Where results live elsewhere they are stored first: the attempt rule guards what the commit cannot.
-        """
-        patience = conf.UNKNOWN_TASK_PATIENCE
-        planned = [
-            (outcome, job.consequences(outcome, worker=self._worker, unknown_patience=patience)) for outcome in group
-        ]
-        backend = backends.default()
-        alias = broker.current().alias
-        needs_rows = any(_row(outcome) or plan.message for outcome, plan in planned)
-        shares_commit = backend.alias == alias
-        if needs_rows and shares_commit:
-            with transaction.atomic(using=alias):
-                planned = self._finish(alias, planned)
-                _store_messages(alias, planned, _store_results(backend, planned))
-        else:
-            winners = _store_results(backend, planned)
-            if needs_rows:
-                with transaction.atomic(using=alias):
-                    planned = self._finish(alias, planned)
-                    _store_messages(alias, planned, winners)
-        return planned
-
-    def _finish(
-        self, alias: str, planned: Sequence[tuple[Outcome, Consequences]]
-    ) -> list[tuple[Outcome, Consequences]]:
-        """Delete the rows, and drop the outcomes whose row is not ours any more: others work on them now."""
-        rows = [row for outcome, plan in planned if plan.answer == job.SETTLE and (row := _row(outcome))]
-        ours = store.of(alias).finish(self._owner, rows)
-        if len(ours) == len(rows):
-            return list(planned)
-        logger.warning("%d results were discarded: other workers had taken over their messages.", len(rows) - len(ours))
-        lost = Consequences(None, None, job.LOST)
-        return [
-            (outcome, lost if plan.answer == job.SETTLE and _row(outcome) and _row(outcome) not in ours else plan)
-            for outcome, plan in planned
-        ]
+        return patiently(
+            lambda: writes.write(group, owner=self._owner, worker=self._worker), f"Storing {len(group)} results"
+        )
 
     def _report(self, kept: Sequence[tuple[Outcome, Consequences]]) -> None:
         answers = job.pack_answers([(outcome.job.number, plan.answer) for outcome, plan in kept])
@@ -168,7 +107,7 @@ class Writer(threading.Thread):
             channel.send(self._end, [answers], wait=True)
         for outcome, plan in kept:
             if plan.answer == job.SETTLE:
-                _announce(outcome, plan)
+                writes.announce(outcome, plan)
 
 
 def _group_size(waiting: Sequence[Outcome]) -> int:
@@ -181,42 +120,8 @@ def _group_size(waiting: Sequence[Outcome]) -> int:
     return min(len(waiting), LARGEST_GROUP)
 
 
-def _row(outcome: Outcome) -> int:
-    return 0 if outcome.job.flags & job.SETTLED else outcome.job.delivery.row_id
-
-
-def _store_results(backend: BaseBackend, planned: Sequence[tuple[Outcome, Consequences]]) -> set[str]:
-    results = [plan.result for _, plan in planned if plan.result]
-    return backend.store(results) if results else set()
-
-
-def _store_messages(alias: str, planned: Sequence[tuple[Outcome, Consequences]], winners: set[str]) -> None:
-    """Insert what follows; the next attempt only where the RETRY of this one was accepted."""
-    messages = [
-        plan.message
-        for _, plan in planned
-        if plan.message and (plan.result is None or plan.result.state != states.RETRY or plan.result.task_id in winners)
-    ]
-    if messages:
-        store.of(alias).insert(messages)
-
-
 def _unstorable(outcome: Outcome, error: Exception) -> Outcome:
     """Return the failure that stands for a result which the database refuses."""
     text = f"the result of {outcome.name} cannot be stored: {stored_exceptions.clean(str(error))[:500]}"
     failure = UnencodableResult(text)
     return replace(outcome, kind=states.FAILURE, result=stored_exceptions.dump(failure), traceback="", error=text)
-
-
-def _announce(outcome: Outcome, plan: Consequences) -> None:
-    """Tell listeners what is stored now."""
-    facts = {"task_id": outcome.job.delivery.task_id, "name": outcome.name}
-    if plan.message and plan.message.reason:
-        signals.notify(signals.job_dead, reason=plan.message.reason, **facts)
-    elif outcome.kind in states.ALL_STATES:
-        runtime, error = outcome.runtime, outcome.error
-        signals.notify(
-            signals.task_finished, attempt=outcome.attempt, state=outcome.kind, runtime=runtime, error=error, **facts
-        )
-    elif plan.message:
-        signals.notify(signals.job_postponed, until=plan.message.visible_at, reason=outcome.error, **facts)

@@ -11,10 +11,12 @@ import pytest
 from django.db import DataError, OperationalError, connections, transaction
 
 from celery import backends, signals, states
+from celery.backends.base import Result
 from celery.broker.store.base import Store
+from celery.exceptions import RetryTask
 from celery.message import Call, Delivery, Message, encode
 from celery.models import Message as Row
-from celery.worker import channel, child, errands, job, steward, writer
+from celery.worker import channel, child, errands, job, steward, writer, writes
 from celery.worker import connections as worker_connections
 from celery.worker.connections import STALE_AFTER, TaskConnections
 from celery.worker.errands import MARK, RUN, SETTLE, Asked
@@ -312,6 +314,129 @@ def _done(number: int, delivery: Delivery) -> Outcome:
 def _claim_each(kept: Store, owner: str, *task_ids: str) -> list[Delivery]:
     kept.insert([replace(MESSAGE, task_id=task_id) for task_id in task_ids])
     return kept.claim(owner, "celery", len(task_ids))
+
+
+def _retried(delivery: Delivery, *, attempt: int = 1) -> Outcome:
+    """Return the outcome of an attempt that asks for another."""
+    call = job.call_of(delivery)
+    request = RetryTask(OSError("away"), args=None, kwargs=None, when=datetime.now(UTC))
+    return Outcome(
+        job=Job(1, 0, delivery),
+        kind=states.RETRY,
+        name="shop.add",
+        attempt=attempt,
+        ended_at=datetime.now(UTC),
+        call=call,
+        following=job.next_attempt(delivery, call, request, attempt=attempt + 1),
+    )
+
+
+class Elsewhere(backends.base.BaseBackend):
+    """Results in a place that no commit of the queue's database holds; its last act may be to fail."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Result] = {}
+        self.stores: list[list[str]] = []
+        self.is_away = False
+
+    def store(self, results: Sequence[Result]) -> set[str]:
+        if self.is_away:
+            raise OSError("away")
+        self.stores.append([f"{one.task_id} {one.state}" for one in results])
+        won = {one.task_id: one for one in results if not self._is_closed(one)}
+        self.kept |= won
+        return set(won)
+
+    def fetch(self, task_ids: Sequence[str]) -> dict[str, Result]:
+        return {task_id: self.kept[task_id] for task_id in task_ids if task_id in self.kept}
+
+    def _is_closed(self, one: Result) -> bool:
+        return bool(self.closed([(one.task_id, one.attempt)]))
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    made = Elsewhere()
+    monkeypatch.setattr(backends, "default", lambda: made)
+    return made
+
+
+def test_a_retry_is_one_commit_with_the_message_of_the_next_attempt(kept: Store) -> None:
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "me"), "id")
+
+    # when
+    writes.write([_retried(delivery)], owner="me", worker="w")
+
+    # then
+    (row,) = Row.objects.all()
+    assert (row.task_id, row.attempt, row.owner, row.visible_at is not None) == ("id", 2, None, True)
+    assert job.call_of(_delivery_of(row)).retries == 1
+    assert backends.default().get_status("id") == states.RETRY
+
+
+def test_a_retry_that_lost_inserts_no_further_attempt(kept: Store) -> None:
+    """A copy of an attempt that is over, on a broker that keeps no rows, must not start a second line of attempts."""
+    # given
+    delivery = _published(MESSAGE)
+    writes.write([_retried(delivery)], owner="me", worker="w")
+    Row.objects.all().delete()
+
+    # when
+    writes.write([_retried(delivery)], owner="me", worker="w")
+
+    # then
+    assert not Row.objects.exists()
+
+
+def test_where_results_live_elsewhere_the_next_attempt_is_there_before_the_retry_is_told(
+    kept: Store, elsewhere: Elsewhere
+) -> None:
+    """The other way round, whoever died in between would leave a closed attempt that nothing follows."""
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "me"), "id")
+    elsewhere.is_away = True
+
+    # when
+    with pytest.raises(OSError, match="away"):
+        writes.write([_retried(delivery)], owner="me", worker="w")
+
+    # then
+    assert [row.attempt for row in Row.objects.all()] == [2]
+
+
+def test_where_results_live_elsewhere_an_end_is_stored_before_its_row_goes(kept: Store, elsewhere: Elsewhere) -> None:
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "me"), "id")
+    elsewhere.is_away = True
+
+    # when
+    with pytest.raises(OSError, match="away"):
+        writes.write([_done(1, delivery)], owner="me", worker="w")
+
+    # then
+    assert [row.owner for row in Row.objects.all()] == ["me"]
+
+
+def test_where_results_live_elsewhere_a_copy_of_a_closed_attempt_starts_no_second_line(
+    kept: Store, elsewhere: Elsewhere
+) -> None:
+    # given
+    delivery = _published(MESSAGE)
+    for _ in range(2):
+        writes.write([_retried(delivery)], owner="me", worker="w")
+        Row.objects.all().delete()
+
+    # when
+    writes.write([_retried(delivery)], owner="me", worker="w")
+
+    # then
+    assert not Row.objects.exists()
+    assert elsewhere.kept["id"].state == states.RETRY
+
+
+def _delivery_of(row: Row) -> Delivery:
+    return Delivery(row.task_id, row.attempt, row.queue, row.rank, row.headers, bytes(row.body), row.pk)
 
 
 def _write(end: socket.socket, heard: socket.socket, *outcomes: Outcome) -> list[tuple[int, int]]:

@@ -317,3 +317,40 @@ def test_waiting_inside_the_open_transaction_is_refused(shared: WorkerProcess) -
 
     # then
     assert result.get(timeout=SOON) == 3
+
+
+# Retries
+
+
+def test_a_task_that_asks_for_it_is_tried_again_until_it_succeeds(shared: WorkerProcess) -> None:
+    # when
+    result = tasks.record_and_retry.delay(shared.place.ledger, "three times", 2)
+
+    # then
+    assert result.get(timeout=SOON) == 3
+    assert shared.place.executions()["three times"] == 3
+    assert not Message.objects.filter(task_id=result.task_id).exists()
+
+
+def test_between_two_attempts_the_state_is_retry_and_tells_why(shared: WorkerProcess) -> None:
+    # when
+    result = tasks.record_and_retry.delay(shared.place.ledger, "in between", 1, countdown=3600)
+
+    # then
+    eventually(lambda: result.status == "RETRY", within=SOON)
+    assert str(result.result) == "the bank is away"
+    assert not result.ready()
+    (waiting,) = Message.objects.filter(task_id=result.task_id)
+    assert (waiting.attempt, waiting.visible_at is not None) == (2, True)
+    waiting.delete()
+
+
+def test_when_no_retry_is_left_the_last_exception_is_the_failure(shared: WorkerProcess) -> None:
+    # when
+    result = tasks.record_and_fail.delay(shared.place.ledger, "in vain")
+
+    # then
+    with pytest.raises(ConnectionError, match="away for good"):
+        result.get(timeout=SOON)
+    assert (result.status, shared.place.executions()["in vain"]) == ("FAILURE", 2)
+    assert shared.place.results()[result.task_id].attempt == 2

@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils import timezone
 
+from celery.current import running
 from celery.task import Task, task, tasks
 from tests.shop import ledger
 from tests.shop.analysis import analyse
@@ -101,6 +102,24 @@ def record_then_crash_once(path: str, token: str) -> str:
     if ledger.executions(path)[token] == 1:
         os.kill(os.getpid(), signals.SIGKILL)
     return token
+
+
+@task(name="shop.record_and_retry", retry_interval=0.01, max_retries=10)
+def record_and_retry(path: str, token: str, failures: int, countdown: float | None = None) -> int:
+    """Write a line to the ledger; ask for another attempt until there were so many, then return which one this is."""
+    ledger.append(path, token)
+    now = running.get()
+    assert now is not None
+    if now.retries < failures:
+        record_and_retry.retry(exc=ConnectionError("the bank is away"), countdown=countdown)
+    return now.attempt
+
+
+@task(name="shop.record_and_fail_twice", auto_retry=(ConnectionError,), retry_interval=0.01, max_retries=1)
+def record_and_fail(path: str, token: str) -> None:
+    """Write a line to the ledger and fail; the worker tries it once more."""
+    ledger.append(path, token)
+    raise ConnectionError("the bank is away for good")
 
 
 # Processes under strain

@@ -30,6 +30,8 @@ word    celery.exceptions
 word    celery.signals
 word    celery.states
 
+fact    celery.arguments
+fact    celery.calling
 fact    celery.conf
 fact    celery.current
 fact    celery.discovery
@@ -37,6 +39,7 @@ fact    celery.log
 fact    celery.message                              kombu.serialization kombu.utils.json
 fact    celery.platform
 fact    celery.registry
+fact    celery.retries
 fact    celery.timer
 
 port    celery.backends
@@ -81,6 +84,7 @@ core    celery.worker.supervisor
 core    celery.worker.twins
 core    celery.worker.window
 core    celery.worker.writer
+core    celery.worker.writes
 
 face    celery.apps
 face    celery.bin
@@ -93,9 +97,11 @@ face    celery.management.commands.celery_dead      celery.models
 face    celery.management.commands.celery_status    celery.models
 face    celery.management.commands.celeryd
 face    celery.management.output
+face    celery.messaging
 face    celery.result
 face    celery.task
 face    celery.task.base
+face    celery.task.sending
 """
 
 MAY_IMPORT: Final = {
@@ -327,6 +333,8 @@ print(*sys.modules)
 class TestTheRules:
     PLANTED = lines("""
 word    celery.words
+fact    celery.arguments
+fact    celery.calling
 fact    celery.conf
 port    celery.port
 driver  celery.driver

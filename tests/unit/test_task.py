@@ -11,11 +11,12 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.utils import timezone as django_timezone
 from pytest_django import Settings
 
-from celery.exceptions import AlreadyRegistered, InvalidTask, NotRegistered, UnsendableArgument
+from celery.exceptions import AlreadyRegistered, InvalidTask, MeaninglessOption, NotRegistered, UnsendableArgument
 from celery.registry import tasks
 from celery.result import AsyncResult
 from celery.task import FunctionTask, Task, apply_async, delay_task, task
-from celery.task.base import BATCH, TaskOptions
+from celery.task.base import TaskOptions
+from celery.task.sending import BATCH
 from tests.unit.conftest import Recorder
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -142,9 +143,7 @@ class TestRefusals:
             task(local)
 
     def test_an_unknown_option_is_refused_with_the_known_ones(self) -> None:
-        with pytest.raises(
-            InvalidTask, match="no option 'quue'; it has: acks_late, ignore_result, name, priority, queue"
-        ):
+        with pytest.raises(InvalidTask, match=r"no option 'quue'; it has: acks_late, auto_retry, .*, queue"):
             task(quue="mail")
 
     @pytest.mark.parametrize("option", ["run", "delay", "abstract", "__doc__", "__class__"])
@@ -320,7 +319,15 @@ class TestOptions:
     def test_the_options_that_rabbitmq_has_dropped_are_accepted(
         self, adding: FunctionTask[..., int], sent: Recorder
     ) -> None:
-        adding.apply_async([1], immediate=True, mandatory=True, connect_timeout=3)
+        adding.apply_async([1], immediate=True, mandatory=True)
+
+        assert sent.message.queue
+
+    def test_an_option_that_means_nothing_any_more_is_accepted_with_a_warning(
+        self, adding: FunctionTask[..., int], sent: Recorder
+    ) -> None:
+        with pytest.warns(MeaninglessOption, match="CELERY_PUBLISH_TIMEOUT"):
+            adding.apply_async([1], connect_timeout=3)
 
         assert sent.message.queue
 
@@ -332,7 +339,7 @@ class TestOptions:
         assert all(hasattr(TaskOptions, option) for option in TaskOptions.__annotations__)
 
     def test_an_ignored_result_says_so(self, sent: Recorder) -> None:
-        assert task(ignore_result=True)(add).delay(1)._ignored
+        assert task(ignore_result=True)(add).delay(1).ignored
 
 
 class TestDelays:

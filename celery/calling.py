@@ -1,0 +1,99 @@
+"""From a task and its arguments to a message: what a call says, and where it is silent what its task says."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from django.utils import timezone
+
+from celery import conf
+from celery.exceptions import InvalidTask
+from celery.message import LONGEST_NAME, Call, Message, encode, is_name
+
+#: The column is a 16-bit number.
+HIGHEST_PRIORITY: Final = 32767
+
+
+def message_of(  # noqa: PLR0913 - what a call can say
+    task: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    task_id: str | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    serializer: str | None = None,
+    eta: datetime | None = None,
+    expires: datetime | None = None,
+    taskset: str | None = None,
+    attempt: int = 1,
+) -> Message:
+    """Return the message that asks for `task` with these arguments. `eta` and `expires` are aware.
+
+    Raises InvalidTask, TypeError or ValueError for what cannot be, UnsendableArgument, MessageTooLarge.
+    """
+    name = getattr(task, "name", None)
+    if not name:
+        text = f"{task!r} has no task name, so it cannot be sent. Decorate it with @task or register it."
+        raise InvalidTask(text)
+    queue = queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.AMQP_CONSUMER_QUEUE
+    priority = priority if priority is not None else getattr(task, "priority", None)
+    _check_options(task_id=task_id or None, queue=queue, priority=priority)
+    if isinstance(args, str | bytes):
+        text = f"the arguments of a call of {name} come as a list or tuple, not as {args!r:.80}: write ({args!r:.20},)"
+        raise TypeError(text)
+    call = Call(
+        task=name,
+        task_id=task_id or str(uuid.uuid4()),
+        args=args,
+        kwargs=kwargs or {},
+        eta=eta,
+        expires=expires,
+        taskset=taskset,
+    )
+    content_type, encoding, body = encode(call, serializer or getattr(task, "serializer", None) or conf.TASK_SERIALIZER)
+    return Message(
+        task_id=call.task_id,
+        task=name,
+        body=body,
+        queue=queue,
+        attempt=attempt,
+        priority=priority,
+        content_type=content_type,
+        content_encoding=encoding,
+        visible_at=eta,
+    )
+
+
+def _check_options(*, task_id: str | None, queue: str, priority: int | None) -> None:
+    for label, value in (("task_id", task_id), ("queue", queue)):
+        if value is not None and not is_name(value):
+            text = f"{label} is a text of at most {LONGEST_NAME} characters, without NUL, not {value!r:.80}"
+            raise ValueError(text)
+    if priority is not None and (type(priority) is not int or abs(priority) > HIGHEST_PRIORITY):
+        text = f"priority is a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}, not {priority!r:.80}"
+        raise ValueError(text)
+
+
+def moment(label: str, value: datetime | float | None) -> datetime | None:
+    """Return seconds from now, or a moment, as an aware moment in UTC; a naive one is in Django's current time zone.
+
+    Raises TypeError, ValueError or OverflowError, naming `label`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        aware = value if timezone.is_aware(value) else timezone.make_aware(value)
+        return aware.astimezone(UTC)
+    try:
+        return datetime.now(UTC) + timedelta(seconds=_number(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        text = f"{label} is a number of seconds{'' if label == 'countdown' else ' or a datetime'}, not {value!r:.80}"
+        raise type(error)(text) from error
+
+
+def _number(value: float) -> float:
+    if isinstance(value, bool):  # timedelta would take it for a number
+        raise TypeError(value)
+    return value

@@ -1,0 +1,71 @@
+"""Trying again: whether, and after how long. The child makes a RETRY and the next message of what `request` raises."""
+
+import math
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
+
+from celery.arguments import without_defaults
+from celery.calling import moment
+from celery.current import running
+from celery.exceptions import MaxRetriesExceeded, NotInATask, RetryTask
+
+#: Seconds beyond which pauses do not grow.
+LONGEST_PAUSE: Final = 3600.0
+#: A pause is spread by this part of itself to both sides, so that what failed together does not come back together.
+JITTER: Final = 0.25
+
+
+def request(  # noqa: PLR0913 - the classic signature
+    task: Any,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    exc: BaseException | None = None,
+    *,
+    countdown: float | None = None,
+    eta: datetime | None = None,
+    max_retries: float | None = None,
+) -> NoReturn:
+    """Ask for another attempt of the task that runs here, and end this one by raising RetryTask.
+
+    Where no retry is left, raises `exc` (by default the exception that is being handled) or MaxRetriesExceeded.
+    """
+    exc = exc or sys.exception()
+    now = running.get()
+    if now is None:
+        raise exc or NotInATask("retry() asks the worker for another attempt, but this is no worker's run of a task")
+    limit = max_retries if max_retries is not None else getattr(task, "max_retries", None)
+    if limit is not None and now.retries >= limit:
+        raise exc or MaxRetriesExceeded(f"{now.name} asked for another attempt after {now.retries} retries")
+    when = moment("countdown", countdown) or moment("eta", eta) or _by_policy(task, now.retries)
+    if kwargs is not None:
+        kwargs = without_defaults(kwargs, task_id=now.task_id, task_name=now.name)
+    raise RetryTask(exc, args=args, kwargs=kwargs, when=when) from exc
+
+
+def is_automatic(task: Any, error: Exception) -> bool:
+    """Tell whether `task` wants to be tried again after `error` without asking."""
+    kinds = getattr(task, "auto_retry", False)
+    if isinstance(kinds, bool):
+        return kinds
+    return isinstance(error, kinds)
+
+
+def _by_policy(task: Any, retries: int) -> datetime:
+    chance = random.uniform(-JITTER, JITTER)  # noqa: S311 - it need not be unguessable
+    return datetime.now(UTC) + timedelta(seconds=pause(getattr(task, "retry_interval", 0), retries, chance=chance))
+
+
+def pause(interval: float | timedelta, retries: int, *, chance: float = 0.0) -> float:
+    """Return the seconds before the next attempt: `interval`, doubled with each retry, spread by the part `chance`.
+
+    >>> [pause(2, retries) for retries in range(4)]
+    [2.0, 4.0, 8.0, 16.0]
+    >>> pause(2, 1000)
+    3600.0
+    """
+    seconds = interval.total_seconds() if isinstance(interval, timedelta) else float(interval)
+    doubled = math.ldexp(seconds, min(retries, 64)) * (1 + chance)
+    return max(0.0, min(doubled, max(LONGEST_PAUSE, seconds)))

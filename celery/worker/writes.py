@@ -1,0 +1,111 @@
+"""The one durable write of what has run: results, the messages that follow, and the end of the rows, as a group."""
+
+import logging
+from collections.abc import Sequence
+
+from django.db import transaction
+
+from celery import backends, broker, conf, signals, states
+from celery.backends.base import BaseBackend
+from celery.broker import store
+from celery.worker import job
+from celery.worker.job import Consequences, Outcome
+
+logger = logging.getLogger("celery.worker")
+
+Planned = list[tuple[Outcome, Consequences]]
+
+
+def write(group: Sequence[Outcome], *, owner: str, worker: str) -> Planned:
+    """Store what follows the outcomes of `group` and delete their rows; return what to report of each.
+
+    One commit where results and messages share a database. Raises what the databases and the backend raise: then
+    nothing is to be reported, and the whole can be repeated.
+    """
+    patience = conf.UNKNOWN_TASK_PATIENCE
+    planned = [(outcome, job.consequences(outcome, worker=worker, unknown_patience=patience)) for outcome in group]
+    backend = backends.default()
+    if not any(_row(outcome) or plan.message for outcome, plan in planned):
+        _store_results(backend, planned)
+        return planned
+    alias = broker.current().alias
+    if backend.alias != alias:
+        return _write_apart(backend, alias, owner, planned)
+    with transaction.atomic(using=alias):
+        planned = _finish(alias, owner, planned)
+        winners = _store_results(backend, planned)
+        _insert(alias, [plan for _, plan in planned if not _is_retry(plan) or _id(plan) in winners])
+    return planned
+
+
+def _write_apart(backend: BaseBackend, alias: str, owner: str, planned: Planned) -> Planned:
+    """Store where no commit holds both: what ends a task before its message goes, what is followed by one after it.
+
+    Whoever dies in between leaves work that is done twice, never work that is not done.
+    """
+    _store_results(backend, [(outcome, plan) for outcome, plan in planned if not plan.message])
+    retries = [plan for _, plan in planned if _is_retry(plan)]
+    closed = {task_id for task_id, _ in backend.closed([_attempt(plan) for plan in retries])} if retries else set()
+    with transaction.atomic(using=alias):
+        planned = _finish(alias, owner, planned)
+        _insert(alias, [plan for _, plan in planned if not _is_retry(plan) or _id(plan) not in closed])
+    _store_results(backend, [(outcome, plan) for outcome, plan in planned if plan.message])
+    return planned
+
+
+def _finish(alias: str, owner: str, planned: Planned) -> Planned:
+    """Delete the rows, and drop the outcomes whose row is not ours any more: others work on them now."""
+    rows = [row for outcome, plan in planned if plan.answer == job.SETTLE and (row := _row(outcome))]
+    ours = store.of(alias).finish(owner, rows)
+    if len(ours) == len(rows):
+        return planned
+    logger.warning("%d results were discarded: other workers had taken over their messages.", len(rows) - len(ours))
+    lost = Consequences(None, None, job.LOST)
+    return [
+        (outcome, lost if plan.answer == job.SETTLE and _row(outcome) and _row(outcome) not in ours else plan)
+        for outcome, plan in planned
+    ]
+
+
+def _row(outcome: Outcome) -> int:
+    return 0 if outcome.job.flags & job.SETTLED else outcome.job.delivery.row_id
+
+
+def _is_retry(plan: Consequences) -> bool:
+    return plan.result is not None and plan.result.state == states.RETRY
+
+
+def _id(plan: Consequences) -> str:
+    return plan.result.task_id if plan.result else ""
+
+
+def _attempt(plan: Consequences) -> tuple[str, int]:
+    return (plan.result.task_id, plan.result.attempt) if plan.result else ("", 0)
+
+
+def _store_results(backend: BaseBackend, planned: Planned) -> set[str]:
+    results = [plan.result for _, plan in planned if plan.result]
+    return backend.store(results) if results else set()
+
+
+def _insert(alias: str, plans: Sequence[Consequences]) -> None:
+    messages = [plan.message for plan in plans if plan.message]
+    if messages:
+        store.of(alias).insert(messages)
+
+
+def announce(outcome: Outcome, plan: Consequences) -> None:
+    """Tell listeners what is stored now."""
+    facts = {"task_id": outcome.job.delivery.task_id, "name": outcome.name}
+    if plan.message and plan.message.reason:
+        signals.notify(signals.job_dead, reason=plan.message.reason, **facts)
+    elif outcome.kind == states.RETRY and plan.message:
+        until, error = plan.message.visible_at, outcome.error
+        signals.notify(signals.task_retried, attempt=outcome.attempt, until=until, error=error, **facts)
+    elif outcome.kind in states.READY_STATES:
+        runtime, error = outcome.runtime, outcome.error
+        signals.notify(
+            signals.task_finished, attempt=outcome.attempt, state=outcome.kind, runtime=runtime, error=error, **facts
+        )
+    elif plan.message:
+        signals.notify(signals.job_postponed, until=plan.message.visible_at, reason=outcome.error, **facts)
