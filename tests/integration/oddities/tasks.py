@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from django.db import connection, transaction
 
+from celery.current import running
 from celery.task import Task, task
 from tests.shop import ledger
 from tests.shop.models import Order
@@ -112,3 +113,16 @@ def wait_for_another() -> Any:
 def leave_alarm(seconds: float) -> None:
     """Ask for an alarm, and return before it rings. By default it ends the process."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+RETRIES = 3
+
+
+@task(name="oddities.record_attempt", retry_interval=0.5, max_retries=RETRIES)
+def record_attempt(path: str, token: str, failures: int) -> None:
+    """Write attempt and moment into the ledger; ask for another attempt until there were so many."""
+    now = running.get()
+    assert now is not None
+    ledger.append(path, f"{token}/{now.attempt}/{time.monotonic():.4f}")
+    if now.retries < failures:
+        record_attempt.retry(exc=ConnectionError("the bank is away"))
