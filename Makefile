@@ -17,7 +17,7 @@ tests_in = $(wildcard $(addprefix tests/,$(1)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types unit contract integration chaos bench docs build clean
+.PHONY: help demo test check lint types unit contract integration chaos coverage matrix bench docs build clean
 
 help:  ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -54,6 +54,15 @@ integration: $(READY)  ## a real celeryd beside private servers
 chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
 	$(SERVERS) run -- $(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
+coverage: $(READY)  ## branch coverage of celery/, the worker's processes included; fails under 95 %
+	$(BIN)/python -m coverage erase
+	$(SERVERS) run -- $(BIN)/python -m coverage run -m pytest $(call tests_in,unit contract integration)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+matrix: $(READY)  ## the tests on each pair of Python and Django whose interpreter is here
+	$(SERVERS) run -- $(BIN)/python -m nox
+
 bench: $(READY)  ## throughput, latency and memory
 	$(SERVERS) run -- $(BIN)/python -m benchmarks
 
@@ -67,7 +76,7 @@ build: $(READY)  ## sdist and wheel in dist
 
 clean:  ## remove what was made here, and what killed runs left in the temporary folder
 	-test ! -x $(BIN)/python || $(SERVERS) clean
-	rm -rf $(VENV) build dist docs/_build .peers *.egg-info .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build .peers *.egg-info .coverage .coverage.* htmlcov .nox .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The part of `test` that runs beside the servers. The tests of interop have RabbitMQ for themselves: they delete the
