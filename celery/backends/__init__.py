@@ -1,6 +1,6 @@
 """Finds the result backend by its name in the settings, at the first use."""
 
-from functools import cache
+import functools
 from typing import Any, Final
 
 from django.utils.module_loading import import_string
@@ -32,7 +32,7 @@ def get_default_periodicstatus_backend_cls() -> type[BaseBackend]:
     return get_backend_cls(conf.PERIODIC_STATUS_BACKEND)
 
 
-@cache
+@functools.cache
 def _instance(name: str) -> BaseBackend:
     return get_backend_cls(name)()
 
