@@ -5,9 +5,12 @@ A driver implements `store`, `fetch` and `closed`; all else is here. Nothing is 
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from django.core.checks import CheckMessage
@@ -20,6 +23,8 @@ from celery.message import from_json, to_json
 FIRST_PAUSE: Final = 0.0005
 LONGEST_PAUSE: Final = 0.05
 GROWTH: Final = 1.25
+#: Ids that one round of waiting asks for: half of them from the head of what is missing, half in turn from all of it.
+LARGEST_ROUND: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,9 @@ class BaseBackend(ABC):
 
     #: True if `store` compares and writes in one step, so that two writers at once cannot break the attempt rule.
     is_conditional: ClassVar[bool] = True
+
+    #: True if `store` keeps a group of results whole or not at all.
+    is_atomic: ClassVar[bool] = True
 
     #: The alias of the database that holds the results, if one does: results and acknowledgement can share a commit.
     alias: str | None = None
@@ -112,15 +120,42 @@ class BaseBackend(ABC):
 
         Raises celery.timer.TimeoutError when the time is up, WouldWaitForever.
         """
+        (stored,) = self.wait_for_many([task_id], timeout)
+        return self.value_of(stored)
+
+    def wait_for_many(self, task_ids: Iterable[str], timeout: float | None = None) -> Generator[Result, None, None]:
+        """Wait up to `timeout` seconds in all (None: for ever), and yield the results of ended tasks as they arrive.
+
+        Each id once, in no order that is promised. At the end of the time, all that are missing are asked for a last
+        time; if some still are, celery.timer.TimeoutError says how many. At most half of a core is spent on waiting.
+        """
+        missing = _Missing(task_ids)
+        total = len(missing)
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_PAUSE
-        while not (stored := self.ready_result(task_id)):
-            remaining = LONGEST_PAUSE if deadline is None else deadline - time.monotonic()
-            if remaining <= 0:
-                text = f"no result of task {task_id} within {timeout} seconds"
-                raise TimeoutError(text)
-            time.sleep(min(pause, remaining))
-            pause = min(pause * GROWTH, LONGEST_PAUSE)
+        with self.reader() as fetch:
+            while missing:
+                began = time.monotonic()
+                is_last = deadline is not None and began >= deadline
+                wanted = missing.all() if is_last else missing.next_round()
+                arrived = _ended(fetch(wanted))
+                missing.remove(arrived)
+                took = time.monotonic() - began
+                yield from arrived.values()
+                if is_last and missing:
+                    raise TimeoutError(_too_late(missing.all(), total, timeout))
+                if len(arrived) == len(wanted):
+                    continue  # there may be more: ask for the next at once
+                remaining = LONGEST_PAUSE + took if deadline is None else deadline - time.monotonic()
+                time.sleep(max(0.0, min(max(pause, took), remaining)))
+                pause = min(pause * GROWTH, LONGEST_PAUSE)
+
+    def reader(self) -> AbstractContextManager[Callable[[Sequence[str]], Mapping[str, Result]]]:
+        """Lend a `fetch` to whoever waits: it sees what is stored meanwhile, whatever transaction is open here."""
+        return nullcontext(self.fetch)
+
+    def value_of(self, stored: Result) -> Any:
+        """Return the value of an ended task, or raise its exception."""
         outcome = self.to_python(stored)
         if stored.state == states.FAILURE:
             raise outcome
@@ -128,8 +163,11 @@ class BaseBackend(ABC):
 
     def ready_result(self, task_id: str) -> Result | None:
         """Return the stored result if the task is done or has failed."""
-        stored = self.fetch([task_id]).get(task_id)
-        return stored if stored and stored.state in states.READY_STATES else None
+        return self.ready_results([task_id]).get(task_id)
+
+    def ready_results(self, task_ids: Sequence[str]) -> dict[str, Result]:
+        """Return the stored results of those tasks that are done or have failed, by id."""
+        return _ended(self.fetch(task_ids))
 
     # -- values and exceptions as text
 
@@ -173,3 +211,61 @@ class BaseBackend(ABC):
     def check(self) -> list[CheckMessage]:
         """Return what Django's system checks should say of the settings of this backend. Opens no connection."""
         return []
+
+
+def survivors(results: Iterable[Result]) -> dict[str, Result]:
+    """Return what a group comes to, by id, when it is stored one after the other: what a `store` has to write."""
+    latest: dict[str, Result] = {}
+    for result in results:
+        known = latest.get(result.task_id)
+        if known is None or may_replace(known, result):
+            latest[result.task_id] = result
+    return latest
+
+
+def may_replace(stored: Result, new: Result) -> bool:
+    """Tell whether `new` may overwrite `stored`: `states.may_replace`, for results."""
+    return states.may_replace(stored=stored.state, stored_attempt=stored.attempt, new_attempt=new.attempt)
+
+
+class _Missing:
+    """Ids whose results are awaited, in the order of the calls, and which of them to ask for next.
+
+    Messages wait in line, so the head of the ids is where most will arrive; but any of them may fail early.
+    """
+
+    def __init__(self, task_ids: Iterable[str]) -> None:
+        self._ids = dict.fromkeys(task_ids)
+        self._turns = deque(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def all(self) -> list[str]:
+        return list(self._ids)
+
+    def next_round(self) -> list[str]:
+        """Return at most `LARGEST_ROUND` ids; within a few rounds each comes up."""
+        if len(self._ids) <= LARGEST_ROUND:
+            return self.all()
+        chosen = dict.fromkeys(islice(self._ids, LARGEST_ROUND // 2))
+        while len(chosen) < LARGEST_ROUND:
+            task_id = self._turns.popleft()
+            if task_id in self._ids:
+                self._turns.append(task_id)
+                chosen[task_id] = None
+        return list(chosen)
+
+    def remove(self, arrived: Iterable[str]) -> None:
+        for task_id in arrived:
+            self._ids.pop(task_id, None)
+
+
+def _ended(found: Mapping[str, Result]) -> dict[str, Result]:
+    return {task_id: stored for task_id, stored in found.items() if stored.state in states.READY_STATES}
+
+
+def _too_late(missing: Sequence[str], total: int, timeout: float | None) -> str:
+    if total == 1:
+        return f"no result of task {missing[0]} within {timeout} seconds"
+    return f"{len(missing)} of {total} results are missing after {timeout} seconds; the first is that of {missing[0]}"

@@ -87,7 +87,7 @@ def execute(work: Job) -> Outcome:
     try:
         call = job.call_of(work.delivery)
         kind, task = _considered(work, call)
-        return _ended(work, call, kind, started) if kind else _run(work, call, task, started)
+        return _ended(work, call, kind, started) if kind else run_call(work, call, task, started)
     except UndecodableMessage as error:
         return _ended(work, call, job.UNDECODABLE, started, error=error)
     except NotRegistered as error:
@@ -116,11 +116,18 @@ def _considered(work: Job, call: Call) -> tuple[str, Any]:
 
 
 def _is_closed(task_id: str, attempt: int) -> bool:
-    """Look up whether this attempt is over, however long the backend takes to answer."""
-    return bool(patiently(lambda: backends.default().closed([(task_id, attempt)]), f"Looking up task {task_id}"))
+    """Look up whether this attempt is over, or the task is done for good, however long the backend takes to answer.
+
+    The number of an attempt is not sealed: a copy with a higher one must not run again what has succeeded.
+    """
+    backend = backends.default()
+    return patiently(
+        lambda: bool(backend.closed([(task_id, attempt)])) or backend.is_done(task_id), f"Looking up task {task_id}"
+    )
 
 
-def _run(work: Job, call: Call, task: Any, started: float) -> Outcome:
+def run_call(work: Job, call: Call, task: Any, started: float) -> Outcome:
+    """Run `task` and return what became of it. `started` is the monotonic moment from which its runtime counts."""
     try:
         value = _call(task, call, _attempt(work, call))
         is_ignored = getattr(task, "ignore_result", False)

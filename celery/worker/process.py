@@ -13,7 +13,7 @@ from typing import Any, Final
 from billiard.context import ForkProcess
 from django.db import connections
 
-from celery import log
+from celery import log, mail
 from celery.platform import die_with_parent, set_process_name
 
 #: Signals that concern the worker as a whole: the supervisor answers them, also when all processes get them (Ctrl-C).
@@ -98,6 +98,7 @@ def _enter(run: Callable[[], None], name: str, parent: int, close_first: Iterabl
     try:
         run()
     finally:
+        mail.flush()
         connections.close_all()
 
 

@@ -14,6 +14,7 @@ from celery import broker, conf, signals
 from celery.broker import store
 from celery.exceptions import LeaseLost
 from celery.worker import channel
+from celery.worker.beat import Beat
 from celery.worker.chore import ROW_ERRORS, Chore
 from celery.worker.errands import Asked
 from celery.worker.heartbeat import Heartbeat
@@ -24,6 +25,8 @@ from celery.worker.slots import Slots
 logger = logging.getLogger("celery.worker")
 
 LONGEST_SLEEP: Final = 1.0
+#: Seconds between looks whether the worker is enlisted by now.
+ENLISTING_PAUSE: Final = 0.2
 #: Seconds that the listeners to the last events get when the worker stops.
 ANNOUNCE_TIMEOUT: Final = 2.0
 
@@ -37,12 +40,13 @@ LOST: Final = "lost"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a worker says of itself."""
+    """What a worker says of itself. `beat`: whether it sends periodic tasks."""
 
     name: str
     pid: int
     queues: Sequence[str]
     children: int
+    beat: bool
 
 
 class Announcer(threading.Thread):
@@ -84,6 +88,7 @@ class Steward:
         self._is_silent = False
         self._to_retire: list[str] = []
         self._chores: list[Chore] = []
+        self._beat = Beat(after=self._hurry_relay)
         self._is_stopping = False
         self._announcer = Announcer()
 
@@ -115,12 +120,15 @@ class Steward:
         rescue = Rescue(self._store, owner, self._identity.name)
         self._asked = []
         self._running_errands = Chore("Errands", lambda: self._run_errands(rescue))
+        self._relaying = Chore("Relay", lambda: self._relay(relay))
+        beat = [Chore("Periodic tasks", self._send_periodic)] if self._identity.beat else []
         self._chores = [
             Chore("Proof of life", lambda: self._live(heartbeat)),
             self._running_errands,
             Chore("Give-back", self._retire),
             Chore("Orphans", self._release_orphans),
-            Chore("Relay", lambda: self._relay(relay)),
+            *beat,
+            self._relaying,
         ]
 
     # -- chores: each returns the seconds until its next time
@@ -191,6 +199,13 @@ class Steward:
         except LeaseLost:
             return LONGEST_SLEEP  # the next proof of life finds out and answers it
 
+    def _send_periodic(self) -> float:
+        return self._beat.step() if self._is_enlisted else ENLISTING_PAUSE
+
+    def _hurry_relay(self) -> None:
+        """What was sent by the clock waits in the table: do not let it wait for the relay's next look."""
+        self._relaying.at = 0.0
+
     # -- what is heard
 
     def _hear_errands(self) -> None:
@@ -221,6 +236,8 @@ class Steward:
             self._selector.register(self._errands, selectors.EVENT_READ, self._hear_errands)
             self._serve(rest[0], is_new=rest[1])
         elif word == EVENT:
+            if rest[0] == "worker_stopping":
+                self._beat.rest()
             self._announcer.put(rest[0], rest[1])
         elif word == STOP:
             self._is_stopping = True

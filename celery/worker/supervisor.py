@@ -46,12 +46,13 @@ DUMP_PAUSE: Final = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a worker runs. `drain_timeout` in seconds."""
+    """How a worker runs. `drain_timeout` in seconds; `beat`: whether it sends periodic tasks."""
 
     name: str
     queues: tuple[str, ...]
     children: int
     drain_timeout: float
+    beat: bool = True
 
 
 class Supervisor:
@@ -106,8 +107,13 @@ class Supervisor:
     # -- starting
 
     def _start_steward(self) -> None:
+        is_stopping = self._deadline is not None
         identity = Identity(
-            name=self._options.name, pid=os.getpid(), queues=self._options.queues, children=self._options.children
+            name=self._options.name,
+            pid=os.getpid(),
+            queues=self._options.queues,
+            children=self._options.children,
+            beat=self._options.beat and not is_stopping,
         )
         ours, theirs = channel.pair()
         made = Offspring("steward", control=ours)
@@ -116,7 +122,7 @@ class Supervisor:
         self._steward = made
         if self._owner:
             self._introduce(is_new=False)
-        if self._deadline is not None:
+        if is_stopping:
             self._go_on_stopping(None)
 
     def _start_crew(self) -> None:

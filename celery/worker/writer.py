@@ -89,7 +89,7 @@ class Writer(threading.Thread):
     def _store_failure(self, outcome: Outcome, error: Exception) -> list[tuple[Outcome, Consequences]]:
         """Store that a result cannot be stored. If even that is refused, the message stays with the worker."""
         try:
-            return self._until_the_world_is_up([_unstorable(outcome, error)])
+            return self._until_the_world_is_up([unstorable(outcome, error)])
         except Exception:
             logger.exception(
                 "Job %s can neither be stored nor settled; it stays unsettled.", outcome.job.delivery.task_id
@@ -120,7 +120,7 @@ def _group_size(waiting: Sequence[Outcome]) -> int:
     return min(len(waiting), LARGEST_GROUP)
 
 
-def _unstorable(outcome: Outcome, error: Exception) -> Outcome:
+def unstorable(outcome: Outcome, error: Exception) -> Outcome:
     """Return the failure that stands for a result which the database refuses."""
     text = f"the result of {outcome.name} cannot be stored: {stored_exceptions.clean(str(error))[:500]}"
     failure = UnencodableResult(text)

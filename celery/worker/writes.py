@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from celery import backends, broker, conf, signals, states
-from celery.backends.base import BaseBackend
+from celery.backends.base import BaseBackend, Result
 from celery.broker import store
 from celery.worker import job
+from celery.worker.chore import ROW_ERRORS, patiently
 from celery.worker.job import Consequences, Outcome
 
 logger = logging.getLogger("celery.worker")
@@ -41,7 +42,8 @@ def write(group: Sequence[Outcome], *, owner: str, worker: str) -> Planned:
 def _write_apart(backend: BaseBackend, alias: str, owner: str, planned: Planned) -> Planned:
     """Store where no commit holds both: what ends a task before its message goes, what is followed by one after it.
 
-    Whoever dies in between leaves work that is done twice, never work that is not done.
+    Whoever dies in between leaves work that is done twice, never work that is not done. After the commit nothing is
+    repeated but the last step: the rows are gone, and a second look at them would take that for a loss.
     """
     _store_results(backend, [(outcome, plan) for outcome, plan in planned if not plan.message])
     retries = [plan for _, plan in planned if _is_retry(plan)]
@@ -49,8 +51,18 @@ def _write_apart(backend: BaseBackend, alias: str, owner: str, planned: Planned)
     with transaction.atomic(using=alias):
         planned = _finish(alias, owner, planned)
         _insert(alias, [plan for _, plan in planned if not _is_retry(plan) or _id(plan) not in closed])
-    _store_results(backend, [(outcome, plan) for outcome, plan in planned if plan.message])
+    for outcome, plan in planned:
+        if plan.message and plan.result:
+            _tell(backend, outcome, plan.result)
     return planned
+
+
+def _tell(backend: BaseBackend, outcome: Outcome, result: Result) -> None:
+    """Store what a task came to whose message is safe already, however long it takes."""
+    try:
+        patiently(lambda: backend.store([result]), f"Storing the {result.state} of task {result.task_id}")
+    except ROW_ERRORS:
+        logger.exception("The %s of task %s[%s] cannot be stored.", result.state, outcome.name, result.task_id)
 
 
 def _finish(alias: str, owner: str, planned: Planned) -> Planned:
@@ -103,9 +115,14 @@ def announce(outcome: Outcome, plan: Consequences) -> None:
         until, error = plan.message.visible_at, outcome.error
         signals.notify(signals.task_retried, attempt=outcome.attempt, until=until, error=error, **facts)
     elif outcome.kind in states.READY_STATES:
-        runtime, error = outcome.runtime, outcome.error
         signals.notify(
-            signals.task_finished, attempt=outcome.attempt, state=outcome.kind, runtime=runtime, error=error, **facts
+            signals.task_finished,
+            attempt=outcome.attempt,
+            state=outcome.kind,
+            runtime=outcome.runtime,
+            error=outcome.error,
+            traceback=outcome.traceback,
+            **facts,
         )
     elif plan.message:
         signals.notify(signals.job_postponed, until=plan.message.visible_at, reason=outcome.error, **facts)

@@ -1,27 +1,55 @@
 """What every result backend promises. A driver joins by a line in `backend`."""
 
 import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 from django.db import DataError, connections, transaction
 from django.utils import timezone
+from psycopg import IsolationLevel
 
 from celery import states
 from celery.backends import get_backend_cls
 from celery.backends.base import BaseBackend, Result
-from celery.exceptions import UnpickleableExceptionWrapper
+from celery.backends.cache_client import clients as cache_clients
+from celery.exceptions import UnencodableResult, UnpickleableExceptionWrapper
 from celery.timer import TimeoutError as ResultTimeoutError
+from tests.contract.of_databases import DATABASES, NAMES
 
 #: What a driver may raise when a row cannot be stored: the row's own fault, so the others can be stored without it.
 FAULTS_OF_A_ROW = (DataError, ValueError, TypeError)
 
+#: Ids that are no UUIDs.
+IDS = ["x" * 255, "é" * 255, "\U0001f600" * 255, "two words", " ", "a\nb\t\x7f\x01", "../../etc/passwd", "%s{}*?[a]#"]
+ALIKE = ["x", "X", "x ", " x", "é", "e\u0301", "x" * 254, "x" * 255, "x" * 100, "x" * 101]
 
-@pytest.fixture
-def backend(alias: str) -> BaseBackend:
-    """The backend on the database in turn."""
-    return get_backend_cls("database")()
+Value = TypeVar("Value")
+
+
+@pytest.fixture(
+    params=[
+        *DATABASES,
+        pytest.param("memcached", marks=pytest.mark.memcached),
+        pytest.param("redis_cache", marks=pytest.mark.redis),
+        "file_cache",
+        "table_cache",
+        "tyrant",
+        "own",
+    ]
+)
+def backend(request: pytest.FixtureRequest, on_database: Callable[[str], str]) -> BaseBackend:
+    """The backend in turn: a database, or the fixture of another driver, called ``<name>_backend``."""
+    if request.param in NAMES:
+        on_database(request.param)
+        return get_backend_cls("database")()
+    made: BaseBackend = request.getfixturevalue(f"{request.param}_backend")
+    return made
 
 
 def result(task_id: str, state: str = states.DONE, **fields: Any) -> Result:
@@ -38,6 +66,34 @@ def all_moves() -> list[tuple[Result, Result]]:
         )
         for old, old_attempt, new, new_attempt in pairs
     ]
+
+
+def store_and_fetch(backend: BaseBackend, group: list[Result]) -> dict[str, Result]:
+    """Store results one by one and all in one go, and return what is stored then."""
+    for stored in group[:10]:
+        assert backend.store([stored]) == {stored.task_id}
+    assert backend.store(group[10:]) == {stored.task_id for stored in group[10:]}
+    return backend.fetch([stored.task_id for stored in group])
+
+
+def store_one(backend: BaseBackend, stored: Result) -> bool:
+    return bool(backend.store([stored]))
+
+
+def side_by_side(acts: Sequence[Callable[[], Value]]) -> list[Value]:
+    """Run `acts` in threads that begin together; return what they returned."""
+    together = threading.Barrier(len(acts))
+
+    def run(act: Callable[[], Value]) -> Value:
+        together.wait(timeout=30)
+        try:
+            return act()
+        finally:
+            connections.close_all()
+            cache_clients.drop()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return list(pool.map(run, acts))
 
 
 def wins(old: Result, new: Result) -> bool:
@@ -107,10 +163,30 @@ class TestStoring:
             stored.task_id: stored.result for stored in group
         }
 
-    def test_a_megabyte_survives(self, backend: BaseBackend) -> None:
-        backend.mark_as_done("x", "é" * 1_000_000)
+    def test_a_megabyte_survives(self, backend: BaseBackend, request: pytest.FixtureRequest) -> None:
+        try:
+            backend.mark_as_done("x", "é" * 1_000_000)
+        except UnencodableResult as error:
+            assert "memcached" in request.node.callspec.params["backend"]
+            pytest.skip(str(error))
 
         assert backend.get_result("x") == "é" * 1_000_000
+
+    @pytest.mark.parametrize("task_id", IDS, ids=IDS.index)
+    def test_any_id_that_a_message_may_have_is_an_id_of_a_result(self, backend: BaseBackend, task_id: str) -> None:
+        stored = [result(task_id), result("another")]
+
+        assert backend.store(stored) == {task_id, "another"}
+
+        assert backend.fetch([task_id, "another"]) == {one.task_id: one for one in stored}
+        assert backend.closed([(task_id, 1)]) == {(task_id, 1)}
+
+    def test_ids_that_look_alike_are_told_apart(self, backend: BaseBackend) -> None:
+        stored = {one: result(one, result=f'"{number}"') for number, one in enumerate(ALIKE)}
+
+        assert backend.store(list(stored.values())) == set(ALIKE)
+
+        assert backend.fetch(ALIKE) == stored
 
     @pytest.mark.parametrize("text", ["\0", "\ud800", "before\0after"], ids=["NUL", "lone surrogate", "NUL inside"])
     def test_characters_that_a_database_refuses_arrive_or_are_refused_as_the_fault_of_their_row(
@@ -125,6 +201,8 @@ class TestStoring:
 
     @pytest.mark.parametrize("number", [2, 1200], ids=["few", "many"])
     def test_a_group_that_is_refused_leaves_nothing_behind(self, backend: BaseBackend, number: int) -> None:
+        if not backend.is_atomic:
+            pytest.skip("it stores one result after the other")
         group = [result(f"id {count:05}") for count in range(number)]
 
         with pytest.raises(FAULTS_OF_A_ROW):
@@ -153,6 +231,26 @@ class TestStoring:
             transaction.set_rollback(True, using=backend.alias)
 
         assert backend.fetch(["x"]) == {}
+
+
+class TestWritersAtOnce:
+    def test_threads_do_not_disturb_each_other(self, backend: BaseBackend) -> None:
+        groups = [[result(f"{thread} {number}", result=str(number)) for number in range(50)] for thread in range(4)]
+
+        winners = side_by_side([partial(store_and_fetch, backend, group) for group in groups])
+
+        assert winners == [{stored.task_id: stored for stored in group} for group in groups]
+
+    def test_of_two_results_of_one_attempt_one_wins(self, backend: BaseBackend) -> None:
+        if not backend.is_conditional:
+            pytest.skip("it compares first and writes then, so that both may win")
+
+        for number in range(20):
+            rivals = [result(f"x {number}", result=f'"{name}"') for name in "abcd"]
+            winners = side_by_side([partial(store_one, backend, rival) for rival in rivals])
+
+            (winner,) = [rival for rival, has_won in zip(rivals, winners, strict=True) if has_won]
+            assert backend.fetch([winner.task_id]) == {winner.task_id: winner}
 
 
 class TestFetching:
@@ -255,3 +353,86 @@ class TestWaiting:
         assert backend.refusal() is None
         with transaction.atomic(using=backend.alias):
             assert "SQLite" in str(backend.refusal())
+
+
+class TestWaitingForMany:
+    def test_results_that_are_there_are_yielded_at_once(self, backend: BaseBackend) -> None:
+        group = [result(f"id {number}", result=str(number)) for number in range(1200)]
+        backend.store(group)
+
+        arrived = backend.wait_for_many([stored.task_id for stored in group], timeout=0)
+
+        assert {stored.task_id: stored.result for stored in arrived} == {one.task_id: one.result for one in group}
+
+    def test_nobody_waits_for_nothing(self, backend: BaseBackend) -> None:
+        assert list(backend.wait_for_many([], timeout=0)) == []
+
+    def test_each_id_is_yielded_once(self, backend: BaseBackend) -> None:
+        backend.store([result("x")])
+
+        assert [stored.task_id for stored in backend.wait_for_many(["x", "x"])] == ["x"]
+
+    def test_results_are_yielded_as_they_arrive(self, backend: BaseBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+        left = ["b", "c", "a"]
+        monkeypatch.setattr("celery.backends.base.time.sleep", lambda _: backend.mark_as_done(left.pop(), 42))
+
+        arrived = [stored.task_id for stored in backend.wait_for_many(["a", "b", "c"], timeout=30)]
+
+        assert arrived == ["a", "c", "b"]
+
+    def test_a_failure_is_a_result(self, backend: BaseBackend) -> None:
+        backend.mark_as_failure("x", KeyError("door"))
+
+        (stored,) = backend.wait_for_many(["x"])
+
+        assert stored.state == states.FAILURE
+        with pytest.raises(KeyError, match="door"):
+            backend.value_of(stored)
+
+    def test_an_attempt_that_will_be_followed_by_another_is_none(self, backend: BaseBackend) -> None:
+        backend.mark_as_retry("x", OSError("away"))
+
+        with pytest.raises(ResultTimeoutError):
+            list(backend.wait_for_many(["x"], timeout=0))
+
+    def test_when_the_time_is_up_it_says_how_many_are_missing(self, backend: BaseBackend) -> None:
+        backend.store([result("x")])
+
+        with pytest.raises(ResultTimeoutError, match="2 of 3 results are missing after 0 seconds; .* that of w"):
+            list(backend.wait_for_many(["w", "x", "y"], timeout=0))
+
+    def test_it_sees_news_inside_a_transaction_that_does_not(
+        self, backend: BaseBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if backend.alias is None or connections[backend.alias].vendor == "sqlite":
+            pytest.skip("no transaction with a snapshot, or one in which nobody waits")
+
+        with snapshot(backend.alias, monkeypatch), ThreadPoolExecutor(1) as elsewhere:
+            assert backend.fetch(["x"]) == {}
+            elsewhere.submit(store_elsewhere, backend, [result("x", result="42"), result("y", result="43")]).result()
+            assert backend.fetch(["x"]) == {}
+
+            assert backend.wait_for("x", timeout=0) == 42
+            assert {stored.task_id for stored in backend.wait_for_many(["x", "y"], timeout=0)} == {"x", "y"}
+
+
+def store_elsewhere(backend: BaseBackend, group: Sequence[Result]) -> None:
+    """Store on the connection of another thread, and close that."""
+    backend.store(group)
+    connections[str(backend.alias)].close()
+
+
+@contextmanager
+def snapshot(alias: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Open a transaction that sees no news, on a connection that says so as Django's own settings would have it."""
+    connection: Any = connections[alias]
+    connection.ensure_connection()
+    level = "repeatable read" if connection.vendor == "mysql" else IsolationLevel.REPEATABLE_READ
+    monkeypatch.setattr(connection, "isolation_level", level)
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # of the next transaction
+        with transaction.atomic(using=alias):
+            if connection.vendor == "postgresql":
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
