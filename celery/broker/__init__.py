@@ -18,12 +18,30 @@ SCHEMES: Final = {
     "redis": "celery.broker.redis.RedisBroker",
     "rediss": "celery.broker.redis.RedisBroker",
     "memory": "celery.broker.memory.MemoryBroker",
+    "eager": "celery.worker.inline.InlineBroker",
 }
+
+#: The URL that CELERY_ALWAYS_EAGER stands for.
+EAGER: Final = "eager://"
+EAGER_TEXT: Final = "CELERY_ALWAYS_EAGER is on, so each task runs where it is sent, and"
+
+#: Stand between the senders and the broker, the last one first; see `celery.testing`.
+interposed: Final["list[Broker]"] = []
 
 
 def current() -> "Broker":
-    """Return the broker that CELERY_BROKER_URL names. Raises ImproperlyConfigured."""
-    return by_url(conf.BROKER_URL)
+    """Return the broker that senders give their messages to. Raises ImproperlyConfigured."""
+    return interposed[-1] if interposed else configured()
+
+
+def configured() -> "Broker":
+    """Return the broker of the settings: the one that CELERY_BROKER_URL names, or the eager one."""
+    return by_url(EAGER if conf.ALWAYS_EAGER else conf.BROKER_URL)
+
+
+def is_eager() -> bool:
+    """Tell whether tasks run where they are sent."""
+    return bool(conf.ALWAYS_EAGER) or str(conf.BROKER_URL).startswith(EAGER)
 
 
 @lru_cache(maxsize=8)

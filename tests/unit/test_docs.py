@@ -5,20 +5,20 @@ That it builds without a warning is seen by `make docs`.
 
 import doctest
 import importlib
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from celery import backends, broker, conf, registry, result
-from celery.broker.base import Broker
-from celery.message import Delivery, Message, pack_headers
+from celery import conf, registry, result
 from celery.task import base
-from celery.worker import child, job
+from celery.testing import run_inline, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -36,36 +36,18 @@ READING = re.compile(r"^\.\. (?:include|literalinclude):: (\S+)$", re.MULTILINE)
 TOCTREE = re.compile(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   \S+\n)+)", re.MULTILINE)
 
 
-class Immediately(Broker):
-    """Runs what it is sent, at once and here, by the code of a child; what has to wait it forgets."""
-
-    def __init__(self) -> None:
-        super().__init__("immediately://")
-
-    def send(self, messages: Sequence[Message]) -> str | None:
-        """Run the messages, and store the results."""
-        for number, message in enumerate(messages, 1):
-            if not message.visible_at:
-                _run(job.Job(number, 0, _delivered(message)))
-        return None
-
-
-def _delivered(message: Message) -> Delivery:
-    packed = pack_headers(message)
-    return Delivery(message.task_id, message.attempt, message.queue, -(message.priority or 0), packed, message.body)
-
-
-def _run(work: job.Job) -> None:
-    planned = job.consequences(child.execute(work), worker="docs", unknown_patience=0)
-    if planned.result:
-        backends.default().store([planned.result])
+@pytest.fixture
+def _worker() -> Iterator[None]:
+    """Every message is run at once."""
+    with run_inline():
+        yield
 
 
 @pytest.fixture
-def _worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every message is run at once."""
-    immediately = Immediately()
-    monkeypatch.setattr(broker, "current", lambda: immediately)
+def _patient_worker(transactional_db: None) -> Iterator[None]:
+    """Messages are run beside the example, those for tomorrow are not."""
+    with worker(background=True):
+        yield
 
 
 @pytest.fixture
@@ -100,15 +82,14 @@ def _in_module(module: ModuleType) -> list[doctest.DocTest]:
 # Examples
 
 
-@pytest.mark.django_db
-@pytest.mark.usefixtures("_worker", "_examples")
+@pytest.mark.usefixtures("_patient_worker", "_examples")
 def test_the_examples_of_the_readme_are_true() -> None:
     assert not _failures(_in_text(README))
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_worker", "_examples")
-@pytest.mark.parametrize("name", ["classes", "failures", "listening", "options"])
+@pytest.mark.parametrize("name", ["classes", "failures", "listening", "own_backend", "periodic", "task_sets"])
 def test_an_example_of_the_docs_is_true(name: str) -> None:
     assert not _failures(_in_module(importlib.import_module(name)))
 
@@ -120,14 +101,52 @@ def test_the_example_of_transactions_is_true() -> None:
     assert not _failures(_in_module(importlib.import_module("transactions")))
 
 
+@pytest.mark.usefixtures("_patient_worker", "_examples")
+def test_the_example_of_options_is_true() -> None:
+    assert not _failures(_in_module(importlib.import_module("options")))
+
+
+@pytest.mark.parametrize(
+    ("command", "passed"),
+    [
+        (["pytest", "-p", "no:cacheprovider", "docs/examples/testing_tasks.py"], "8 passed"),
+        (["django", "test", "testing_tasks"], "Ran 6 tests"),
+    ],
+    ids=["pytest", "django"],
+)
+def test_the_examples_of_testing_pass(command: list[str], passed: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in {"SHOP_DATABASE", "PYTEST_ADDOPTS"}}
+    environment |= {"PYTHONPATH": f"{ROOT}:{EXAMPLES}", "DJANGO_SETTINGS_MODULE": "tests.shop.settings"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert passed in done.stdout + done.stderr
+
+
 def test_every_example_is_tested() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")}
 
-    assert names == {"classes", "failures", "listening", "options", "transactions"}
+    assert names == {
+        "classes",
+        "failures",
+        "listening",
+        "options",
+        "own_backend",
+        "periodic",
+        "task_sets",
+        "testing_tasks",
+        "transactions",
+    }
 
 
 def test_every_example_is_shown() -> None:
-    shown = READING.findall((DOCS / "examples.rst").read_text())
+    pages = [
+        (DOCS / page).read_text()
+        for page in ("examples.rst", "backends.rst", "periodic.rst", "tasksets.rst", "testing.rst")
+    ]
+    shown = [name for page in pages for name in READING.findall(page)]
 
     assert {DOCS / name for name in shown} == {*EXAMPLES.glob("*.py"), EXAMPLES / "shop" / "tasks.py"}
 
