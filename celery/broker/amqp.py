@@ -4,36 +4,25 @@ Here are the broker and the worker's side; `amqp_publisher` publishes, `amqp_tra
 `amqp_frames` and `amqp_properties` what is read and written on them.
 """
 
-import logging
-import threading
 import time
-import weakref
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
 from amqp import spec
 from amqp.exceptions import AMQPError
-from django.db import connections, transaction
 
 from celery import conf
-from celery import message as wire
-from celery.broker import store
 from celery.broker.amqp_frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
 from celery.broker.amqp_properties import delivery_of
 from celery.broker.amqp_publisher import Publisher, declare, explained, user_timeout
 from celery.broker.amqp_transport import Connection, connect
-from celery.broker.base import OUTBOX_GRACE, Broker, Consumer
+from celery.broker.base import Consumer
+from celery.broker.outbox import OutboxBroker
 from celery.exceptions import CeleryError, UnroutableMessage
 from celery.message import Delivery, Message
 
-logger = logging.getLogger("celery.broker")
-
-#: Outbox rows that are published, and deleted, together.
-FORWARDED: Final = 1000
 #: Seconds that connecting may take, and the round trip that makes an acknowledgement certain.
 CONNECT_TIMEOUT: Final = 5.0
 ROUND_TRIP_TIMEOUT: Final = 5.0
@@ -49,14 +38,8 @@ WRITE_TIMEOUT: Final = 1.0
 LARGEST_WINDOW: Final = 1024
 
 
-class AmqpBroker(Broker):
+class AmqpBroker(OutboxBroker):
     """Messages wait on RabbitMQ. Connections are unpooled: one a process and thread, for publishing."""
-
-    relays = True
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._local = threading.local()
 
     @property
     def _publisher(self) -> Publisher:
@@ -73,70 +56,13 @@ class AmqpBroker(Broker):
         """Return the number of ready messages; 0 for a queue that does not exist."""
         return self._publisher.depth(queue)
 
+    def discard_all(self, queue: str) -> int:
+        """Delete what is ready in `queue`; 0 for a queue that does not exist. Raises BrokerUnreachable."""
+        return self._publisher.purge(queue)
+
     def consumer(self, owner: str, queues: Sequence[str]) -> "AmqpConsumer":
         """Return a consumer with a connection of its own."""
         return AmqpConsumer(self.url, owner, queues)
-
-    # -- the outbox
-
-    def _after_commit(self, ids: Sequence[int]) -> None:
-        """Gather what one transaction sends: one hook of many publishes all of it, with one wait."""
-        outbox = self._outbox()
-        outbox.ids += ids
-        transaction.on_commit(partial(self._forward_all, outbox), using=self.alias, robust=True)
-
-    def _outbox(self) -> "_Outbox":
-        """Return what gathers the ids of the open transaction.
-
-        Only its hooks hold it: when Django drops them with a transaction that was rolled back, it is gone too.
-        """
-        known: weakref.ref[_Outbox] | None = getattr(self._local, "outbox", None)
-        found = known() if known else None
-        if found is None or found.is_forwarded or found.connection is not connections[self.alias]:
-            found = _Outbox(connections[self.alias])
-            self._local.outbox = weakref.ref(found)
-        return found
-
-    def _forward_all(self, outbox: "_Outbox") -> None:
-        """Forward all that the transaction has sent. Each send has a hook, in case of savepoints; one works."""
-        if not outbox.is_forwarded:
-            outbox.is_forwarded = True
-            self.forward(outbox.ids)
-
-    def forward(self, ids: Sequence[int]) -> None:
-        """Publish outbox rows after their commit; those of a savepoint that was rolled back are not there any more."""
-        try:
-            for at in range(0, len(ids), FORWARDED):
-                self._forward_page(ids[at : at + FORWARDED])
-        except Exception as error:  # noqa: BLE001 - the user's transaction is committed, and the rows are safe
-            logger.warning(
-                "Tasks of a committed transaction wait in the database (%d at most); a worker sends them in %d s: %s",
-                len(ids),
-                OUTBOX_GRACE,
-                error,
-            )
-
-    def _forward_page(self, ids: Sequence[int]) -> None:
-        keeper = store.of(self.alias)
-        with transaction.atomic(using=self.alias):
-            rows = keeper.lock_rows(ids)
-            if rows:
-                self.publish([_first_copy(message) for _, message in rows])
-                keeper.delete_rows([row_id for row_id, _ in rows])
-
-
-class _Outbox:
-    """The ids of the rows that one transaction sends."""
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self.ids: list[int] = []
-        self.is_forwarded = False
-
-
-def _first_copy(message: Message) -> Message:
-    """Return a row's message without the mark of a second copy: the look-up that it asks for would find nothing."""
-    return replace(message, headers={name: value for name, value in message.headers.items() if name != wire.RELAYED})
 
 
 class AmqpConsumer(Consumer):

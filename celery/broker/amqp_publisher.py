@@ -6,7 +6,7 @@ kombu's own ``confirm_publish`` takes any confirm for that of the last message; 
 import socket
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -63,6 +63,11 @@ class Publisher:
         """Return the number of ready messages in `queue`, 0 if there is none of this name. Raises BrokerUnreachable."""
         with self._explaining():
             return self._connected().depth(queue)
+
+    def purge(self, queue: str) -> int:
+        """Delete the ready messages of `queue`, 0 if there is none of this name. Raises BrokerUnreachable."""
+        with self._explaining():
+            return self._connected().purge(queue)
 
     def drop(self) -> None:
         """Let go of the connection."""
@@ -177,7 +182,7 @@ class _Line:
         if found is None:
             declare(self._channel, queue)
             self._extend()
-            found = self._openings[queue] = opening(self._channel.channel_id, conf.AMQP_EXCHANGE, queue)
+            found = self._openings[queue] = opening(self._channel.channel_id, conf.AMQP_EXCHANGE, routing_key(queue))
         return found
 
     def _content(self, message: Message) -> bytes:
@@ -201,24 +206,32 @@ class _Line:
     def _refused(self, _number: int, _multiple: bool) -> None:  # noqa: FBT001 - amqp calls it so
         raise NackedError("a message was refused (basic.nack)")
 
-    def _came_back(self, _error: Exception, _exchange: str, queue: str, returned: Any) -> None:
-        self._openings.pop(queue, None)
+    def _came_back(self, _error: Exception, _exchange: str, key: str, returned: Any) -> None:
         for number, message in self._waiting.items():
-            if message.queue == queue and message.body == returned.body:
+            if message.body == returned.body and routing_key(message.queue) == key:
+                self._openings.pop(message.queue, None)
                 self._returned.append(self._waiting.pop(number))
                 return
 
     def depth(self, queue: str) -> int:
-        """Return the number of ready messages, on a channel of its own: a missing queue costs the channel."""
+        """Return the number of ready messages."""
+        return self._ask(lambda channel: channel.queue_declare(queue, passive=True).message_count)
+
+    def purge(self, queue: str) -> int:
+        """Delete the ready messages and return their number."""
+        return self._ask(lambda channel: channel.queue_purge(queue))
+
+    def _ask(self, question: Callable[[Any], Any]) -> int:
+        """Ask about a queue on a channel of its own: one that is missing counts 0 and costs the channel."""
         self._extend()
         channel = self.connection.channel()
         try:
-            found = channel.queue_declare(queue, passive=True)
+            answer = int(question(channel))
         except NotFound:
             channel.collect()
             return 0
         channel.close()
-        return int(found.message_count)
+        return answer
 
 
 def user_timeout(seconds: float) -> dict[int, int]:
@@ -241,13 +254,23 @@ def declare(channel: Any, queue: str) -> None:
             conf.AMQP_EXCHANGE, conf.AMQP_EXCHANGE_TYPE, durable=True, auto_delete=False, nowait=True
         )
         channel.queue_declare(queue, durable=True, auto_delete=False, arguments=queue_arguments(), nowait=True)
-        channel.queue_bind(queue, conf.AMQP_EXCHANGE, routing_key=queue)
+        channel.queue_bind(queue, conf.AMQP_EXCHANGE, routing_key=binding_key(queue))
     except PreconditionFailed as error:
         raise UnroutableMessage(
             f"the queue {queue!r} or the exchange {conf.AMQP_EXCHANGE!r} exists on RabbitMQ with other arguments"
             f" ({error.reply_text}). Delete it there, or set CELERY_QUEUE_TYPE, CELERY_QUEUE_MAX_PRIORITY or"
             " CELERY_AMQP_EXCHANGE_TYPE to what it was declared with."
         ) from error
+
+
+def binding_key(queue: str) -> str:
+    """Return the key by which `queue` is bound: its name, unless the settings say another for the default queue."""
+    return str(conf.AMQP_CONSUMER_ROUTING_KEY) if queue == conf.AMQP_CONSUMER_QUEUE else queue
+
+
+def routing_key(queue: str) -> str:
+    """Return the key with which messages for `queue` are published: its name, but for the default queue likewise."""
+    return str(conf.AMQP_PUBLISHER_ROUTING_KEY) if queue == conf.AMQP_CONSUMER_QUEUE else queue
 
 
 def queue_arguments() -> dict[str, Any]:

@@ -13,12 +13,15 @@ from celery.broker.store.workers import TABLE
 from celery.exceptions import SchemaMissing
 from celery.message import Delivery, Message
 
-#: Seconds between polls: from the first after work ran out, doubling, to the floor under every hint.
+#: Seconds until the first poll after work ran out; they double, up to what the hints allow.
 FIRST_POLL: Final = 0.002
-LAST_POLL: Final = 1.0
+#: Seconds between looks while there is no room for more.
+FULL_POLL: Final = 1.0
 #: Empty polls in a row after which producers are asked to poke, and full ones after which they are told to stop.
 IDLE_AFTER: Final = 3
 BUSY_AFTER: Final = 50
+#: Messages that are discarded in one transaction.
+PAGE: Final = 1000
 
 
 class DatabaseBroker(Broker):
@@ -46,6 +49,18 @@ class DatabaseBroker(Broker):
         """Count the ready messages of `queue`."""
         statement = f"SELECT COUNT(*) FROM {TABLE} WHERE queue = %s AND {READY}"
         return int(store.of(self.alias).rows(statement, [queue])[0][0])
+
+    def discard_all(self, queue: str) -> int:
+        """Delete the ready messages of `queue`, page by page: no other transaction waits for long."""
+        keeper = store.of(self.alias)
+        discarded = 0
+        while ids := keeper.rows(f"SELECT id FROM {TABLE} WHERE queue = %s AND {READY} LIMIT {PAGE}", [queue]):
+            among, values = keeper.among([row_id for (row_id,) in ids])
+            gone = keeper.run(f"DELETE FROM {TABLE} WHERE id {among} AND {READY}", values)
+            if not gone:  # all are taken since; inside a transaction its snapshot may show them for ever
+                break
+            discarded += gone
+        return discarded
 
 
 class DatabaseConsumer(Consumer):
@@ -111,8 +126,9 @@ class DatabaseConsumer(Consumer):
     def next_poll(self) -> float:
         """Poll soon after work ran out, then ever more seldom: a commit may become visible after its hint."""
         if self._is_full:
-            return LAST_POLL
-        return float(min(LAST_POLL, FIRST_POLL * 2 ** min(self._quiet, 20)))
+            return FULL_POLL
+        longest = self._hints.patience if self._hints else Hints.patience
+        return float(min(longest, FIRST_POLL * 2 ** min(self._quiet, 20)))
 
     def close(self) -> None:
         """Drop the connection."""

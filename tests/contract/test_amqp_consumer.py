@@ -16,7 +16,7 @@ from pytest_django import Settings
 from celery import message as wire
 from celery.broker import amqp as driver
 from celery.broker.amqp import AmqpBroker, AmqpConsumer
-from celery.exceptions import BrokerUnreachable, UnroutableMessage
+from celery.exceptions import UnroutableMessage
 from celery.message import Delivery, Message
 from tests.helpers import eventually
 from tests.proxy import Proxy
@@ -98,33 +98,6 @@ def test_a_delivery_holds_what_was_sent(broker: AmqpBroker, consuming: Making, q
     assert found == Delivery(sent.task_id, 0, queue, 0, "", sent.body, tag=found.tag)
 
 
-def test_counters_and_marks_travel_beside_the_body(broker: AmqpBroker, consuming: Making, queue: str) -> None:
-    headers = {wire.STARTS: 1, wire.RELAYED: 1, "traceparent": "00-ab"}
-    broker.publish([message(queue, attempt=3, crashes=2, headers=headers)])
-
-    (found,) = take(consuming(queue), 1)
-
-    assert (found.attempt, found.crashes, found.starts) == (3, 2, 1)
-    assert found.relayed
-    assert found.suspect  # a start without an end
-    assert wire.unpack_headers(found.headers) == (wire.JSON, "utf-8", {"traceparent": "00-ab"})
-
-
-def test_urgent_messages_have_a_low_rank(broker: AmqpBroker, consuming: Making, queue: str, settings: Settings) -> None:
-    settings.CELERY_QUEUE_MAX_PRIORITY = 9
-    broker.publish([message(queue, priority=0), message(queue, priority=7)])
-
-    assert [delivery.rank for delivery in take(consuming(queue), 2)] == [-7, 0]
-
-
-def test_the_type_of_another_serializer_is_kept(broker: AmqpBroker, consuming: Making, queue: str) -> None:
-    broker.publish([message(queue, content_type="application/x-yaml", content_encoding="utf-8", body=b"{}")])
-
-    (found,) = take(consuming(queue), 1)
-
-    assert wire.unpack_headers(found.headers) == ("application/x-yaml", "utf-8", {})
-
-
 def test_a_message_of_protocol_2_keeps_the_headers_that_hold_its_call(
     server: Any, consuming: Making, queue: str
 ) -> None:
@@ -142,13 +115,6 @@ def test_a_message_of_protocol_2_keeps_the_headers_that_hold_its_call(
     call = wire.decode(found.body, content_type=content_type, content_encoding=encoding, headers=kept)
     assert found.task_id == "an-id"
     assert (call.task, call.task_id, call.args, call.kwargs, call.retries) == ("shop.add", "an-id", [1, 2], {"z": 3}, 2)
-
-
-def test_large_and_empty_bodies_arrive_whole(broker: AmqpBroker, consuming: Making, queue: str) -> None:
-    sent = [message(queue, body=bytes([number]) * size) for number, size in enumerate((0, 1, 131072, 2_000_000, 5))]
-    broker.publish(sent)
-
-    assert bodies(take(consuming(queue), 5)) == sent_bodies(sent)
 
 
 # -- strangers
@@ -245,21 +211,6 @@ def test_a_routing_key_of_a_stranger_does_not_rename_the_queue(server: Any, cons
 # -- taking
 
 
-def test_taking_never_waits_and_never_exceeds_its_limit(broker: AmqpBroker, consuming: Making, queue: str) -> None:
-    consumer = consuming(queue)
-    assert consumer.take(10) == []
-    sent = messages(queue, 20)
-    broker.publish(sent)
-
-    found = take(consumer, 1, limit=7)
-    while len(found) < 20:
-        more = take(consumer, 1, limit=7)
-        assert len(more) <= 7
-        found += more
-
-    assert bodies(found) == sent_bodies(sent)
-
-
 def test_what_was_read_but_not_taken_asks_for_a_look_soon(broker: AmqpBroker, consuming: Making, queue: str) -> None:
     consumer = consuming(queue)
     broker.publish(messages(queue, 5))
@@ -268,28 +219,6 @@ def test_what_was_read_but_not_taken_asks_for_a_look_soon(broker: AmqpBroker, co
 
     assert len(consumer.take(10)) == 5
     assert consumer.next_poll() <= 1.0
-
-
-def test_the_descriptor_tells_when_there_is_something(broker: AmqpBroker, consuming: Making, queue: str) -> None:
-    consumer = consuming(queue)
-    take_nothing(consumer)
-
-    broker.publish([message(queue)])
-
-    assert select.select([consumer.fileno()], [], [], 5)[0]
-
-
-def test_several_queues_are_consumed_side_by_side(
-    broker: AmqpBroker, server: Any, consuming: Making, queue: str
-) -> None:
-    other = f"{queue}-other"
-    consumer = consuming(queue, other)
-    broker.publish([message(queue), message(other)])
-
-    found = take(consumer, 2)
-
-    assert {delivery.queue for delivery in found} == {queue, other}
-    server.queue_delete(other)
 
 
 # -- settling
@@ -360,24 +289,6 @@ def test_what_is_given_back_comes_again(broker: AmqpBroker, consuming: Making, q
 
     again = take(consumer, 3)
     assert bodies(again) == [sent[2].body, sent[3].body, sent[5].body]
-
-
-def test_answers_of_an_older_connection_are_ignored(broker: AmqpBroker, consuming: Making, queue: str) -> None:
-    sent = messages(queue, 2)
-    broker.publish(sent)
-    consumer = consuming(queue)
-    old = take(consumer, 2)
-    consumer.connect()
-
-    consumer.settle(old)
-    consumer.give_back(old)
-    assert consumer.settle_for_certain(old) == []
-    consumer.settle([old[0]._replace(tag=None)])
-
-    again = take(consumer, 2)
-    assert bodies(again) == sent_bodies(sent)
-    consumer.settle(again)
-    take_nothing(consumer)
 
 
 # -- the window
@@ -452,26 +363,6 @@ def test_queues_share_the_window(broker: AmqpBroker, server: Any, consuming: Mak
 # -- losing the connection
 
 
-def test_a_lost_connection_raises_and_another_begins_anew(
-    broker: AmqpBroker, consuming: Making, proxy: Proxy, queue: str
-) -> None:
-    broker.publish(messages(queue, 2))
-    consumer = consuming(queue, port=proxy.port)
-    (old, _) = take(consumer, 2)
-    descriptor = consumer.fileno()
-    proxy.cut()
-
-    with pytest.raises(consumer.errors):
-        take_nothing(consumer, 5)
-    assert consumer.fileno() == descriptor  # to be unregistered by it
-    consumer.close()
-    assert consumer.fileno() == -1
-
-    consumer.connect()
-    consumer.settle([old])
-    assert all(delivery.suspect for delivery in take(consumer, 2))
-
-
 def test_a_deleted_queue_raises_and_is_declared_again(
     broker: AmqpBroker, server: Any, consuming: Making, queue: str
 ) -> None:
@@ -520,18 +411,6 @@ def test_half_a_frame_is_not_waited_for(broker: AmqpBroker, consuming: Making, p
     assert len(take(consumer, 1)) == 1
 
 
-def test_a_server_that_is_away_is_named(consuming: Making, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "CONNECT_TIMEOUT", 0.5)
-    consumer = AmqpConsumer("amqp://me:secret@127.0.0.1:1//", "a" * 32, [queue])
-
-    with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1 cannot be reached") as caught:
-        consumer.connect()
-
-    assert isinstance(caught.value, consumer.errors)
-    assert "secret" not in str(caught.value)
-    consumer.close()
-
-
 def test_a_queue_with_other_arguments_is_told(
     broker: AmqpBroker, queue: str, amqp_url: str, settings: Settings
 ) -> None:
@@ -544,18 +423,6 @@ def test_a_queue_with_other_arguments_is_told(
 
     assert isinstance(caught.value, consumer.errors)
     assert consumer.fileno() == -1
-
-
-def test_closing_twice_or_before_connecting_is_harmless(amqp_url: str, consuming: Making, queue: str) -> None:
-    AmqpConsumer(amqp_url, "a" * 32, [queue]).close()
-    consumer = consuming(queue)
-
-    consumer.close()
-    consumer.close()
-
-    assert consumer.take is not None
-    with pytest.raises(consumer.errors):
-        consumer.take(1)
 
 
 def test_quorum_queues_are_consumed_alike(

@@ -1,0 +1,94 @@
+"""What brokers outside the database share: sending inside a transaction, by way of rows that are its outbox.
+
+Each transaction's rows are published by one hook after its commit; what that cannot do is left to the relay.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from django.db import connections, transaction
+
+from celery import message as wire
+from celery.broker import store
+from celery.broker.base import OUTBOX_GRACE, Broker
+from celery.message import Message
+
+logger = logging.getLogger("celery.broker")
+
+#: Outbox rows that are published, and deleted, together.
+FORWARDED: Final = 1000
+
+
+class OutboxBroker(Broker):
+    """A broker whose messages live outside the database. A driver publishes and consumes."""
+
+    relays = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        #: What belongs to one thread: its outbox here, and the driver's connection.
+        self._local = threading.local()
+
+    def _after_commit(self, ids: Sequence[int]) -> None:
+        """Gather what one transaction sends: one hook of many publishes all of it, with one wait."""
+        outbox = self._outbox()
+        outbox.ids += ids
+        transaction.on_commit(partial(self._forward_all, outbox), using=self.alias, robust=True)
+
+    def _outbox(self) -> "_Outbox":
+        """Return what gathers the ids of the open transaction.
+
+        Only its hooks hold it: when Django drops them with a transaction that was rolled back, it is gone too.
+        """
+        known: weakref.ref[_Outbox] | None = getattr(self._local, "outbox", None)
+        found = known() if known else None
+        if found is None or found.is_forwarded or found.connection is not connections[self.alias]:
+            found = _Outbox(connections[self.alias])
+            self._local.outbox = weakref.ref(found)
+        return found
+
+    def _forward_all(self, outbox: "_Outbox") -> None:
+        """Forward all that the transaction has sent. Each send has a hook, in case of savepoints; one works."""
+        if not outbox.is_forwarded:
+            outbox.is_forwarded = True
+            self.forward(outbox.ids)
+
+    def forward(self, ids: Sequence[int]) -> None:
+        """Publish outbox rows after their commit; those of a savepoint that was rolled back are not there any more."""
+        try:
+            for at in range(0, len(ids), FORWARDED):
+                self._forward_page(ids[at : at + FORWARDED])
+        except Exception as error:  # noqa: BLE001 - the user's transaction is committed, and the rows are safe
+            logger.warning(
+                "Tasks of a committed transaction wait in the database (%d at most); a worker sends them in %d s: %s",
+                len(ids),
+                OUTBOX_GRACE,
+                error,
+            )
+
+    def _forward_page(self, ids: Sequence[int]) -> None:
+        keeper = store.of(self.alias)
+        with transaction.atomic(using=self.alias):
+            rows = keeper.lock_rows(ids)
+            if rows:
+                self.publish([_first_copy(message) for _, message in rows])
+                keeper.delete_rows([row_id for row_id, _ in rows])
+
+
+class _Outbox:
+    """The ids of the rows that one transaction sends."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.ids: list[int] = []
+        self.is_forwarded = False
+
+
+def _first_copy(message: Message) -> Message:
+    """Return a row's message without the mark of a second copy: the look-up that it asks for would find nothing."""
+    return replace(message, headers={name: value for name, value in message.headers.items() if name != wire.RELAYED})
