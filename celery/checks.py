@@ -10,9 +10,19 @@ celery.E004  ``CELERY_BROKER_URL`` has an unknown scheme, cannot be read, or nam
 celery.E005  the backend of ``CELERY_BACKEND`` cannot be had
 celery.E006  messages or results would be kept in a kind of database that is not supported
 celery.E007  SQLite is too old
+celery.E008  the entry of CACHES that ``CELERY_CACHE_ALIAS`` names cannot hold results
+celery.E009  ``TT_HOST`` or ``TT_PORT`` cannot be the address of a Tokyo Tyrant server
+celery.E010  what ``CELERY_VIEWS_PERMISSION`` names cannot be had
+celery.E011  the backend of ``CELERY_PERIODIC_STATUS_BACKEND`` cannot be had, or keeps no periodic tasks
 celery.W001  transactions on SQLite do not begin IMMEDIATE
 celery.W002  the queue is a database in memory, which no worker can see
 celery.W003  the messages that this project sends are not accepted by its own workers
+celery.W004  the cache that holds results drops some of them whenever it has few entries
+celery.W005  transactions on MariaDB or MySQL are not READ COMMITTED
+celery.W010  a setting of 0.2 has no meaning any more
+celery.W011  what is published for the default queue never reaches it: the two routing keys differ
+celery.W012  anybody may see results: ``celery.urls`` without ``CELERY_VIEWS_PERMISSION`` (only with ``--deploy``)
+celery.W013  tasks run where they are sent: ``CELERY_ALWAYS_EAGER`` is on (only with ``--deploy``)
 celery.I001  SQLite connections are tuned (only with ``manage.py check --deploy``)
 ===========  ============================================================================================
 
@@ -31,9 +41,10 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.urls import get_resolver
 from kombu.serialization import registry as serializers
 
-from celery import backends, broker, conf
+from celery import backends, broker, conf, views
 from celery.backends.base import BaseBackend
 from celery.broker import store
 from celery.conf import Setting
@@ -51,7 +62,7 @@ OF_TEST_RUNNER: Final = "file:memorydb_"
 @checks.register("celery")
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Compare every setting with the table in `celery.conf`."""
-    return [*_unknown_settings(), *_wrong_values(), *_serializers()]
+    return [*_unknown_settings(), *_wrong_values(), *_serializers(), *_meaningless_settings(), *_routing_keys()]
 
 
 def _unknown_settings() -> Iterator[CheckMessage]:
@@ -74,7 +85,7 @@ def _wrong_values() -> Iterator[CheckMessage]:
             continue
         if not _has_type(value, setting.types):
             yield _wrong_type(setting, value)
-        elif not _is_allowed(setting, value):
+        elif not setting.allows(value):
             yield _wrong_value(setting, value)
 
 
@@ -83,16 +94,10 @@ def _has_type(value: Any, types: tuple[type, ...]) -> bool:
     return isinstance(value, types) and (bool in types or not isinstance(value, bool))
 
 
-def _is_allowed(setting: Setting, value: Any) -> bool:
-    if setting.choices and value not in setting.choices:
-        return False
-    return setting.minimum is None or value >= setting.minimum
-
-
 def _wrong_type(setting: Setting, value: Any) -> CheckMessage:
     wanted = " or ".join(kind.__name__ for kind in setting.types)
     return checks.Error(
-        f"{setting.name} = {_shown(value)} is of type {type(value).__name__}; it must be of type {wanted}.",
+        f"{setting.name} = {_shown_of(setting, value)} is of type {type(value).__name__}; it must be of type {wanted}.",
         hint=f"{setting.sentence} {_example(setting)}",
         id="celery.E002",
     )
@@ -108,13 +113,35 @@ def _wrong_value(setting: Setting, value: Any) -> CheckMessage:
 
 
 def _example(setting: Setting) -> str:
-    default = setting.default() if callable(setting.default) else setting.default
+    default = setting.default_value()
     return "Or leave it out." if default is None else f"Without it: {setting.name} = {_shown(default)}."
 
 
 def _shown(value: Any) -> str:
     """Return the value as it may be shown to anybody: short, and without the password of a URL."""
     return PASSWORD.sub("://***@", repr(value))[:80]
+
+
+def _shown_of(setting: Setting, value: Any) -> str:
+    return "(hidden)" if setting.name.endswith("PASSWORD") else _shown(value)
+
+
+def _meaningless_settings() -> Iterator[CheckMessage]:
+    for name in conf.MEANINGLESS:
+        if getattr(django_settings, name, None) is not None:
+            text = f"{name} means nothing any more: no worker looks for messages at a fixed interval."
+            yield checks.Warning(text, hint="Remove it.", id="celery.W010")
+
+
+def _routing_keys() -> Iterator[CheckMessage]:
+    published, bound = conf.AMQP_PUBLISHER_ROUTING_KEY, conf.AMQP_CONSUMER_ROUTING_KEY
+    if conf.AMQP_EXCHANGE_TYPE == "direct" and published != bound and str(conf.BROKER_URL).startswith("amqp"):
+        yield checks.Warning(
+            f"Messages for the default queue are published with the key {_shown(published)}, but the queue is bound by "
+            f"{_shown(bound)}: on an exchange of type direct they are returned, and sending raises UnroutableMessage.",
+            hint="Set CELERY_AMQP_PUBLISHER_ROUTING_KEY and CELERY_AMQP_CONSUMER_ROUTING_KEY to the same, or neither.",
+            id="celery.W011",
+        )
 
 
 def _serializers() -> Iterator[CheckMessage]:
@@ -167,6 +194,16 @@ def _url_trouble(url: str) -> str | None:
     return None
 
 
+@checks.register("celery", deploy=True)
+def check_eager(**_: Any) -> list[CheckMessage]:
+    """Tell that no worker gets anything."""
+    if not broker.is_eager():
+        return []
+    text = f"{broker.EAGER_TEXT} whoever sends one waits for its end; no worker gets anything, and nothing is delayed."
+    hint = "It is for tests: remove it from the settings of a deployment."
+    return [checks.Warning(text, hint=hint, id="celery.W013")]
+
+
 @checks.register("celery")
 def check_backend(**_: Any) -> list[CheckMessage]:
     """Check that the result backend can be imported and made."""
@@ -174,8 +211,7 @@ def check_backend(**_: Any) -> list[CheckMessage]:
     trouble = _backend_trouble(name) if isinstance(name, str) else None
     if trouble is None:
         return backends.default().check() if isinstance(name, str) else []
-    names = ", ".join(map(repr, backends.NAMES))
-    hint = f"Write one of {names}, or the dotted path of a subclass of celery.backends.base.BaseBackend."
+    hint = f"Write one of {[*backends.NAMES]}, or the dotted path of a subclass of celery.backends.base.BaseBackend."
     return [checks.Error(f"CELERY_BACKEND = {_shown(name)} {trouble}", hint=hint, id="celery.E005")]
 
 
@@ -188,6 +224,47 @@ def _backend_trouble(name: str) -> str | None:
     except Exception as error:  # noqa: BLE001 - importing and making it runs any code
         return f"cannot be had: {type(error).__name__}: {error}"
     return None
+
+
+# -- the views
+
+
+@checks.register("celery")
+def check_permission(**_: Any) -> list[CheckMessage]:
+    """Check that the function which guards the views can be had: without it they answer nobody."""
+    try:
+        if isinstance(conf.VIEWS_PERMISSION, str | None):
+            views.permission()
+    except Exception as error:  # noqa: BLE001 - importing it runs any code
+        hint = "Write the dotted path of a function (request, task_id) -> bool."
+        return [checks.Error(f"{error}.", hint=hint, id="celery.E010")]
+    return []
+
+
+@checks.register("celery", deploy=True)
+def check_open_views(**_: Any) -> list[CheckMessage]:
+    """Tell that results are shown to anybody who knows an id."""
+    if conf.VIEWS_PERMISSION or not any(callback in _OUR_VIEWS for callback in _callbacks(get_resolver())):
+        return []
+    text = "celery.urls is included, and anybody who knows or guesses the id of a task sees its state and result."
+    hint = "Name a function (request, task_id) -> bool in CELERY_VIEWS_PERMISSION, or silence this check."
+    return [checks.Warning(text, hint=hint, id="celery.W012")]
+
+
+_OUR_VIEWS: Final = (views.is_task_done, views.task_status)
+
+
+def _callbacks(resolver: Any) -> Iterator[Any]:
+    """Return all views behind a resolver; none where the URLconf cannot be imported, which is told by Django."""
+    try:
+        patterns = list(resolver.url_patterns)
+    except Exception:  # noqa: BLE001 - it is the project's code
+        return
+    for pattern in patterns:
+        if hasattr(pattern, "url_patterns"):
+            yield from _callbacks(pattern)
+        else:
+            yield pattern.callback
 
 
 # -- the databases
@@ -235,6 +312,8 @@ def _database_trouble(alias: str, content: str) -> Iterator[CheckMessage]:
             hint=f"Use {' or '.join(store.DIALECTS)}; a database router or 'django://alias' names another database.",
             id="celery.E006",
         )
+        return
+    yield from store.of(alias).check()
     if vendor == "sqlite":
         yield from _sqlite_trouble(alias)
 

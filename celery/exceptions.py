@@ -21,12 +21,24 @@ class NotRegistered(CeleryError, KeyError):
         return Exception.__str__(self)
 
 
+class UnknownTask(NotRegistered):
+    """A message asks for a task that is not registered here."""
+
+
+class EmptyQueue(CeleryError):
+    """There is no message. Kept for code of 0.2 that catches it: workers wait instead."""
+
+
 class AlreadyRegistered(CeleryError):
     """Two tasks claim one name."""
 
 
 class InvalidTask(CeleryError, TypeError):
     """This object cannot be a task: it has no importable name, or no name at all."""
+
+
+class InvalidSchedule(CeleryError, ValueError):
+    """A periodic task has no `run_every`, or one that is no interval and no schedule."""
 
 
 class UnsendableArgument(CeleryError, TypeError):
@@ -95,6 +107,10 @@ class ResultBackendUnreachable(CeleryError, ConnectionError):
     """The result backend did not keep or did not return a result; it may be down. Try again later."""
 
 
+class ResultBackendUnusable(CeleryError, ImproperlyConfigured):
+    """The result backend is there, and is set up so that results would be lost."""
+
+
 class UnroutableMessage(CeleryError):
     """The broker has no queue for this message."""
 
@@ -133,7 +149,9 @@ __all__ = [
     "AlreadyRegistered",
     "BrokerUnreachable",
     "CeleryError",
+    "EmptyQueue",
     "ImproperlyConfigured",
+    "InvalidSchedule",
     "InvalidTask",
     "LeaseLost",
     "MaxRetriesExceeded",
@@ -142,12 +160,14 @@ __all__ = [
     "NotInATask",
     "NotRegistered",
     "ResultBackendUnreachable",
+    "ResultBackendUnusable",
     "RetryTask",
     "SchemaMissing",
     "TaskExpired",
     "TimeoutError",
     "UndecodableMessage",
     "UnencodableResult",
+    "UnknownTask",
     "UnpickleableExceptionWrapper",
     "UnroutableMessage",
     "UnsendableArgument",
