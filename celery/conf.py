@@ -4,6 +4,7 @@ Every name is looked up in Django's settings when it is asked for, so that ``ove
 The system checks and the settings page of the documentation are made from `SETTINGS`.
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,9 +29,18 @@ class Setting:
     def value(self) -> Any:
         """Return the value in force."""
         found = getattr(django_settings, self.name, None)
-        if found is not None:
-            return found
+        return self.default_value() if found is None else found
+
+    def default_value(self) -> Any:
+        """Return the value that is in force where the project says nothing."""
         return self.default() if callable(self.default) else self.default
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value of the right type is among the choices, and not below the minimum."""
+        if self.choices and value not in self.choices and str(value).upper() not in self.choices:
+            return False  # names of levels may be written in any case, as in 0.2
+        number = value.total_seconds() if isinstance(value, timedelta) else value
+        return self.minimum is None or number >= self.minimum
 
 
 def _cpu_count() -> int:
@@ -39,14 +49,28 @@ def _cpu_count() -> int:
 
 def _classic_broker_url() -> str:
     """Build an amqp URL from the AMQP_* settings of 0.2, or answer ``"django://"`` without them."""
-    host = getattr(django_settings, "AMQP_HOST", None) or getattr(django_settings, "AMQP_SERVER", None)
+    host = _value("AMQP_HOST") or _value("AMQP_SERVER")
     if not host:
         return "django://"
-    user = quote(str(getattr(django_settings, "AMQP_USER", None) or "guest"), safe="")
-    password = quote(str(getattr(django_settings, "AMQP_PASSWORD", None) or "guest"), safe="")
-    port = getattr(django_settings, "AMQP_PORT", None) or 5672
-    vhost = quote(str(getattr(django_settings, "AMQP_VHOST", None) or "/"), safe="")
-    return f"amqp://{user}:{password}@{host}:{port}/{vhost}"
+    user, password, vhost = (quote(_text(name), safe="") for name in ("AMQP_USER", "AMQP_PASSWORD", "AMQP_VHOST"))
+    return f"amqp://{user}:{password}@{host}:{_text('AMQP_PORT')}/{vhost}"
+
+
+def _value(constant: str) -> Any:
+    return BY_CONSTANT[constant].value()
+
+
+def _text(constant: str) -> str:
+    """Return a value as text; an empty one counts as not set."""
+    return str(_value(constant) or BY_CONSTANT[constant].default)
+
+
+def _default_queue() -> Any:
+    return _value("AMQP_CONSUMER_QUEUE")
+
+
+def _is_no_debugging() -> bool:
+    return not django_settings.DEBUG
 
 
 def _setting(  # noqa: PLR0913 - the columns of the table
@@ -66,7 +90,17 @@ def _setting(  # noqa: PLR0913 - the columns of the table
 
 
 _NUMBER = (int, float)
-_LEVELS = ("DEBUG", "INFO", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL")
+
+#: The names of log levels, and their numbers.
+LOG_LEVELS: Final = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARNING": logging.WARNING,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "CRITICAL": logging.CRITICAL,
+    "FATAL": logging.CRITICAL,
+}
 
 SETTINGS: Final = (
     _setting(
@@ -119,7 +153,27 @@ SETTINGS: Final = (
         bool,
         "Runs each task at once where it is sent, encoded and stored as a worker would do it. For tests.",
     ),
-    _setting("QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
+    _setting("AMQP_HOST", "AMQP_HOST", None, str, "The host of RabbitMQ, where CELERY_BROKER_URL is not set."),
+    _setting("AMQP_SERVER", "AMQP_SERVER", None, str, "Another name of AMQP_HOST."),
+    _setting("AMQP_PORT", "AMQP_PORT", 5672, (int, str), "The port of RabbitMQ at AMQP_HOST."),
+    _setting("AMQP_USER", "AMQP_USER", "guest", str, "The user of RabbitMQ at AMQP_HOST."),
+    _setting("AMQP_PASSWORD", "AMQP_PASSWORD", "guest", str, "The password of AMQP_USER."),
+    _setting("AMQP_VHOST", "AMQP_VHOST", "/", str, "The virtual host of RabbitMQ at AMQP_HOST."),
+    _setting("AMQP_CONSUMER_QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
+    _setting(
+        "AMQP_CONSUMER_ROUTING_KEY",
+        "CELERY_AMQP_CONSUMER_ROUTING_KEY",
+        _default_queue,
+        str,
+        "The key by which the default queue is bound to its exchange; of a topic exchange also a pattern.",
+    ),
+    _setting(
+        "AMQP_PUBLISHER_ROUTING_KEY",
+        "CELERY_AMQP_PUBLISHER_ROUTING_KEY",
+        _default_queue,
+        str,
+        "The key with which messages for the default queue are published; the key of the queue must match it.",
+    ),
     _setting("AMQP_EXCHANGE", "CELERY_AMQP_EXCHANGE", "celery", str, "The exchange of the default queue."),
     _setting("AMQP_EXCHANGE_TYPE", "CELERY_AMQP_EXCHANGE_TYPE", "direct", str, "The type of that exchange."),
     _setting(
@@ -211,13 +265,46 @@ SETTINGS: Final = (
         str,
         "The pid file of the daemon mode, which is still to come; until then -p names one.",
     ),
-    _setting("DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=_LEVELS),
+    _setting(
+        "DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=(*LOG_LEVELS,)
+    ),
     _setting(
         "LOG_FORMAT",
         "CELERYD_DAEMON_LOG_FORMAT",
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
         str,
         "The format of log lines, as in the logging module.",
+    ),
+    _setting(
+        "SEND_CELERY_TASK_ERROR_EMAILS",
+        "SEND_CELERY_TASK_ERROR_EMAILS",
+        _is_no_debugging,
+        bool,
+        "Whether a worker sends an e-mail to ADMINS when a task fails; disable_error_emails of a task forbids it.",
+    ),
+    _setting(
+        "VIEWS_PERMISSION",
+        "CELERY_VIEWS_PERMISSION",
+        None,
+        str,
+        "The dotted path of a function (request, task_id) -> bool that decides who may see a result in celery.views; "
+        "without it anybody may.",
+    ),
+    _setting(
+        "QUEUE_WAKEUP_AFTER",
+        "CELERYD_QUEUE_WAKEUP_AFTER",
+        0.3,
+        _NUMBER,
+        "Means nothing any more: a worker is told of messages, or decides itself when to look.",
+        minimum=0,
+    ),
+    _setting(
+        "EMPTY_MSG_EMIT_EVERY",
+        "CELERYD_EMPTY_MSG_EMIT_EVERY",
+        5,
+        _NUMBER,
+        "Means nothing any more: an idle worker writes no lines.",
+        minimum=0,
     ),
     _setting(
         "DRAIN_TIMEOUT",
@@ -241,9 +328,15 @@ BY_CONSTANT: Final[dict[str, Setting]] = {setting.constant: setting for setting 
 BY_NAME: Final[dict[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
 
+#: Settings of 0.2 that are accepted, and do nothing.
+MEANINGLESS: Final = ("CELERYD_QUEUE_WAKEUP_AFTER", "CELERYD_EMPTY_MSG_EMIT_EVERY")
+
+
 def __getattr__(constant: str) -> Any:
-    setting = BY_CONSTANT.get(constant)
+    """Return the value of a setting by its constant or its own name; after ``DEFAULT_``: what it is by default."""
+    name = constant.removeprefix("DEFAULT_")
+    setting = BY_CONSTANT.get(name) or BY_NAME.get(name)
     if setting is None:
         message = f"celery.conf has no constant {constant!r}"
         raise AttributeError(message)
-    return setting.value()
+    return setting.value() if name == constant else setting.default_value()

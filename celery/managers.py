@@ -1,14 +1,18 @@
-"""Reading results: the manager of `TaskMeta`."""
+"""Reading rows: the managers of `TaskMeta` and `PeriodicTaskMeta`."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import models
 
-from celery import states
+from celery import backends, broker, schedules, states
+from celery.backends.base import BaseBackend
+from celery.backends.periodic import as_moment
+from celery.registry import tasks
 
 
 class TaskManager(models.Manager[Any]):
-    """Finds results. Reading never creates a row."""
+    """Finds results. Reading never creates a row; writing and deleting go by the rules of the database backend."""
 
     def get_task(self, task_id: str) -> Any:
         """Return the row of `task_id`, or an unsaved one in state PENDING if there is none."""
@@ -17,3 +21,42 @@ class TaskManager(models.Manager[Any]):
     def is_done(self, task_id: str) -> bool:
         """Tell whether the task executed successfully."""
         return self.filter(task_id=task_id, status=states.DONE).exists()
+
+    def get_all_expired(self) -> models.QuerySet[Any]:
+        """Return the results that are older than CELERY_TASK_RESULT_EXPIRES."""
+        return self.filter(date_done__lt=datetime.now(UTC) - timedelta(seconds=_backend().lifetime))
+
+    def delete_expired(self) -> int:
+        """Delete what is expired, in batches, and return the number; results with a message in the database stay."""
+        return _backend().cleanup()
+
+    def store_result(self, task_id: str, result: Any, status: str) -> Any:
+        """Store a value, or an exception for FAILURE and RETRY, and return the row as it is then.
+
+        A stored attempt that is over stays as it is, as everywhere.
+        """
+        _backend().store_result(task_id, result, status)
+        return self.get_task(task_id)
+
+
+def _backend() -> BaseBackend:
+    return backends.get_backend_cls("database")()
+
+
+class PeriodicTaskManager(models.Manager[Any]):
+    """Finds the rows of periodic tasks, in the database of messages."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        """Return all rows."""
+        return super().get_queryset().using(self._db or broker.current().alias)
+
+    def get_waiting_tasks(self) -> list[Any]:
+        """Return the rows of those tasks of this process that are due now, and that no worker has sent yet."""
+        periodic, now = tasks.get_all_periodic(), datetime.now(UTC)
+        rows = self.filter(name__in=sorted(periodic))
+        return [row for row in rows if _overdue(periodic[row.name], row, now)]
+
+
+def _overdue(task: Any, row: Any, now: datetime) -> bool:
+    schedule = schedules.schedule_of(task.run_every)
+    return schedules.overdue(schedule, as_moment(row.last_run_at, now), now) is not None

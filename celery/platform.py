@@ -1,5 +1,9 @@
-"""What the operating system offers, and nothing of tasks: pid files, file watches, ends of processes. Linux only."""
+"""What the operating system offers, and nothing of tasks: pid files, daemons, file watches, ends of processes.
 
+Linux only.
+"""
+
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -7,13 +11,14 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
 IN_MODIFY: Final = 0x2
 IN_NONBLOCK: Final = os.O_NONBLOCK
 IN_CLOEXEC: Final = os.O_CLOEXEC
+STANDARD_DESCRIPTORS: Final = (0, 1, 2)
 
 
 def require_linux() -> None:
@@ -69,9 +74,12 @@ class FileWatch:
 
 
 class PIDFile:
-    """A file with the pid of the running daemon. A lock tells a running one from a stale file or a reused pid."""
+    """A file with the pid of the running daemon. A lock tells a running one from a stale file or a reused pid.
 
-    def __init__(self, path: str) -> None:
+    The lock is the process's that called `acquire` (or `write`): its children do not keep it, and it ends with it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self._fd = -1
 
@@ -82,13 +90,39 @@ class PIDFile:
         except (OSError, ValueError):
             return None
 
+    def check(self) -> None:
+        """Remove a stale file; SystemExit if another process holds it. Harmless when there is none, or it is ours."""
+        if self._fd < 0 and self.path.exists():
+            self._take()
+            self.release()
+
+    def write(self, pid: int | None = None) -> None:
+        """Hold the file from now on, with our pid or the given one in it; SystemExit as `acquire` says."""
+        if self._fd < 0:
+            self._take()
+        os.truncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid() if pid is None else pid}\n".encode(), 0)
+
     def acquire(self) -> None:
         """Write our pid and hold the file; SystemExit if another process holds it or it cannot be written."""
+        self.write()
+
+    def release(self) -> None:
+        """Remove the file. Harmless when it is not held."""
+        if self._fd >= 0:
+            self.path.unlink(missing_ok=True)
+            self._close()
+
+    def remove(self) -> None:
+        """Remove the file, also a stale one; never that of another process that runs."""
+        with contextlib.suppress(SystemExit):
+            self.check()
+        self.release()
+
+    def _take(self) -> None:
         while not self._lock():
             pass
         os.register_at_fork(after_in_child=self._forget)  # else what a task forks would keep the lock
-        os.truncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def _lock(self) -> bool:
         """Open and lock the file; False if its holder removed it between the two."""
@@ -99,6 +133,7 @@ class PIDFile:
             self._close()
             sys.exit(f"celeryd runs already with pid {self.get_pid()} (pid file {self.path}).")
         except OSError as error:
+            self._forget()
             sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
         if self.path.exists() and os.path.samestat(os.fstat(self._fd), self.path.stat()):
             return True
@@ -113,8 +148,83 @@ class PIDFile:
         if self._fd >= 0:
             self._close()
 
-    def release(self) -> None:
-        """Remove the file. Harmless when it is not held."""
-        if self._fd >= 0:
-            self.path.unlink(missing_ok=True)
-            self._close()
+
+def remove_pidfile(pidfile: str | os.PathLike[str]) -> None:
+    """Remove a pid file that nobody holds. Harmless when there is none; that of a running daemon stays."""
+    PIDFile(pidfile).remove()
+
+
+# -- daemons
+
+#: What a starting daemon says to the terminal that it leaves, before its pid or before what went wrong.
+_STARTED: Final = b"+"
+_FAILED: Final = b"-"
+DAEMON_UMASK: Final = 0o022
+
+
+def daemonize(pidfile: str | os.PathLike[str]) -> PIDFile:
+    """Go on in the background, as a daemon that holds `pidfile`; the process that called ends here.
+
+    It ends when the daemon has written its pid, with exit code 0, or has failed to, with 1 and a sentence on standard
+    error. The daemon has a session of its own and no terminal, ``/`` as its folder, 022 as its umask, and nothing on
+    its standard streams; all other open files stay open, the log's too. Call it before there are threads and
+    connections: threads do not survive a fork, and connections must not be shared. Returns the pid file, to be
+    released at the end.
+    """
+    held = PIDFile(pidfile)  # the path is made absolute in the old folder
+    _fill_standard_descriptors()
+    reader, writer = os.pipe()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed
+            stream.flush()
+    if os.fork():
+        os.close(writer)
+        _leave(reader)
+    os.close(reader)
+    try:
+        _become_daemon(held)
+    except BaseException as error:  # noqa: BLE001 - what is raised beyond here would run the caller a second time
+        os.write(writer, _FAILED + _reason(error).encode("utf-8", "backslashreplace"))
+        os._exit(1)
+    with contextlib.suppress(OSError):  # whoever started us did not wait
+        os.write(writer, _STARTED)
+    os.close(writer)
+    return held
+
+
+def _become_daemon(held: PIDFile) -> None:
+    os.setsid()
+    if os.fork():
+        os._exit(0)  # the daemon is no leader of its session, so it can never get a terminal
+    os.chdir("/")
+    os.umask(DAEMON_UMASK)
+    held.acquire()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in STANDARD_DESCRIPTORS:
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _leave(reader: int) -> NoReturn:
+    """Wait for the daemon's word and end with it, running nothing of what the daemon will run at its own end."""
+    with open(reader, "rb") as words:
+        heard = words.read()
+    if heard.startswith(_STARTED):
+        os._exit(0)
+    reason = heard.removeprefix(_FAILED) or b"the daemon died before it had written its pid"
+    with contextlib.suppress(OSError):
+        os.write(STANDARD_DESCRIPTORS[-1], reason + b"\n")
+    os._exit(1)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error.code) if isinstance(error, SystemExit) else f"the daemon cannot be started: {error!r}"
+
+
+def _fill_standard_descriptors() -> None:
+    """Have 0, 1 and 2 open: else the next file gets one of these numbers, and is lost with the standard streams."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor in STANDARD_DESCRIPTORS:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only argument
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)

@@ -1,10 +1,15 @@
 """The text of the page of settings, made from `celery.conf.SETTINGS`: so it cannot say anything else than the code."""
 
+from datetime import timedelta
+
 from celery.conf import SETTINGS, Setting
 
 #: Defaults that are found out when they are asked for, in words.
 COMPUTED = {
     "CELERY_BROKER_URL": "``django://``, or an amqp URL if ``AMQP_HOST`` or ``AMQP_SERVER`` is set",
+    "CELERY_AMQP_CONSUMER_ROUTING_KEY": "the name of the default queue",
+    "CELERY_AMQP_PUBLISHER_ROUTING_KEY": "the name of the default queue",
+    "SEND_CELERY_TASK_ERROR_EMAILS": "``True``, unless ``DEBUG`` is on",
     "CELERYD_CONCURRENCY": "the number of processors that celeryd may use",
 }
 
@@ -30,14 +35,20 @@ def description(setting: Setting) -> list[str]:
 
 def default(setting: Setting) -> str:
     """Return the default as one writes it, or in words where it is computed."""
-    return COMPUTED[setting.name] if callable(setting.default) else f"``{setting.default!r}``"
+    if callable(setting.default):
+        return COMPUTED[setting.name]
+    if isinstance(setting.default, timedelta):
+        return f"``{setting.default!r}``".replace("datetime.", "")
+    return f"``{setting.default!r}``"
 
 
 def bounds(setting: Setting) -> str:
     """Return a sentence about the values that it can have, or nothing."""
     if setting.choices:
         return f"One of {', '.join(f'``{choice!r}``' for choice in setting.choices)}."
-    return "" if setting.minimum is None else f"At least {setting.minimum:g}."
+    if setting.minimum is None:
+        return ""
+    return f"At least {setting.minimum:g}{' second' if timedelta in setting.types else ''}."
 
 
 def plain(text: str) -> str:

@@ -26,7 +26,9 @@ LONGEST_FILE: Final = 350
 #: ring, module, and what it imports beyond its ring.
 TABLE: Final = """
 word    celery
+word    celery.datastructures
 word    celery.exceptions
+word    celery.schedules                            cronsim
 word    celery.signals
 word    celery.states
 
@@ -36,6 +38,7 @@ fact    celery.conf
 fact    celery.current
 fact    celery.discovery
 fact    celery.log
+fact    celery.mail
 fact    celery.message                              kombu.serialization kombu.utils.json
 fact    celery.platform
 fact    celery.registry
@@ -45,34 +48,54 @@ fact    celery.timer
 port    celery.backends
 port    celery.backends.base
 port    celery.backends.exceptions
+port    celery.backends.records
 port    celery.broker
 port    celery.broker.base
+port    celery.broker.outbox
 port    celery.broker.store
 port    celery.broker.store.base
 port    celery.broker.store.statements
 port    celery.broker.store.workers
+port    celery.broker.taking
 
+driver  celery.backends.cache
+driver  celery.backends.cache_client
+driver  celery.backends.cache_expiry
 driver  celery.backends.database
+driver  celery.backends.periodic
+driver  celery.backends.tyrant
+driver  celery.backends.tyrant_client
+driver  celery.backends.tyrant_protocol
 driver  celery.broker.amqp                          amqp
 driver  celery.broker.amqp_frames                   amqp
 driver  celery.broker.amqp_properties               amqp
 driver  celery.broker.amqp_publisher                amqp
 driver  celery.broker.amqp_transport                amqp kombu
 driver  celery.broker.database
+driver  celery.broker.memory
+driver  celery.broker.redis
+driver  celery.broker.redis_connection              kombu redis
+driver  celery.broker.redis_envelope                kombu.utils.json
+driver  celery.broker.redis_publisher
+driver  celery.broker.redis_scripts
+driver  celery.broker.store.mysql
 driver  celery.broker.store.postgresql
 driver  celery.broker.store.sqlite
 driver  celery.managers
 driver  celery.models
 
 core    celery.worker
+core    celery.worker.beat
 core    celery.worker.channel
 core    celery.worker.child
 core    celery.worker.chore
+core    celery.worker.classic
 core    celery.worker.connections
 core    celery.worker.crew
 core    celery.worker.dispatcher
 core    celery.worker.errands
 core    celery.worker.heartbeat
+core    celery.worker.inline
 core    celery.worker.intake
 core    celery.worker.job
 core    celery.worker.process                       billiard
@@ -98,10 +121,23 @@ face    celery.management.commands.celery_status    celery.models
 face    celery.management.commands.celeryd
 face    celery.management.output
 face    celery.messaging
+face    celery.progress                             tqdm
 face    celery.result
 face    celery.task
 face    celery.task.base
+face    celery.task.periodic
+face    celery.task.batches
+face    celery.task.callables
+face    celery.task.remote
 face    celery.task.sending
+face    celery.task.sets
+face    celery.testing
+face    celery.testing.background
+face    celery.testing.bench
+face    celery.testing.recording
+face    celery.testing.running
+face    celery.urls
+face    celery.views
 """
 
 MAY_IMPORT: Final = {
@@ -118,6 +154,7 @@ DELAY_PATH: Final = (
     "celery.task",
     "celery.task.base",
     "celery.message",
+    "celery.messaging",
     "celery.result",
     "celery.registry",
     "celery.backends",

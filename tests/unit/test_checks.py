@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.db import connections
+from django.urls import clear_url_caches, include, path
 from pytest_django import Settings
 
 import celery.checks
 from celery import conf
 from celery.broker import store
+from tests.shop import urls
 
 WITH_PASSWORD = "amqp://shop:s3cret@p@ss@rabbit:5672/%2F"
 
@@ -177,6 +180,11 @@ class TestWrongValues:
             ("CELERYD_CONCURRENCY", 0, "CELERYD_CONCURRENCY = 0 is not allowed; it must be at least 1."),
             ("CELERY_PUBLISH_TIMEOUT", 0.05, "CELERY_PUBLISH_TIMEOUT = 0.05 is not allowed; it must be at least 0.1."),
             ("CELERYD_LEASE", float("nan"), "CELERYD_LEASE = nan is not allowed; it must be at least 1."),
+            (
+                "CELERY_TASK_RESULT_EXPIRES",
+                timedelta(0),
+                "CELERY_TASK_RESULT_EXPIRES = datetime.timedelta(0) is not allowed; it must be at least 1.",
+            ),
         ],
     )
     def test_a_value_that_cannot_be_is_told_with_what_can(
@@ -187,7 +195,15 @@ class TestWrongValues:
         assert only("celery.E003").msg == text
 
     @pytest.mark.parametrize(
-        ("name", "value"), [("CELERYD_LEASE", 20), ("CELERYD_CONCURRENCY", 1), ("CELERY_BACKEND", None)]
+        ("name", "value"),
+        [
+            ("CELERYD_LEASE", 20),
+            ("CELERYD_CONCURRENCY", 1),
+            ("CELERY_BACKEND", None),
+            ("CELERY_TASK_RESULT_EXPIRES", timedelta(hours=1)),
+            ("CELERY_TASK_RESULT_EXPIRES", 3600),
+            ("CELERYD_DAEMON_LOG_LEVEL", "debug"),
+        ],
     )
     def test_what_the_table_allows_is_no_trouble(self, settings: Settings, name: str, value: object) -> None:
         setattr(settings, name, value)
@@ -210,6 +226,83 @@ class TestWrongValues:
         settings.CELERYD_CONCURRENCY = "x" * 10_000
 
         assert len(only("celery.E002").msg) < 300
+
+    def test_a_password_is_not_shown(self, settings: Settings) -> None:
+        settings.AMQP_PASSWORD = 12345
+
+        assert "12345" not in str(only("celery.E002"))
+
+
+class TestSettingsOf02:
+    @pytest.mark.parametrize("name", conf.MEANINGLESS)
+    def test_one_that_means_nothing_any_more_is_a_warning(self, settings: Settings, name: str) -> None:
+        setattr(settings, name, 1)
+
+        message = only("celery.W010")
+
+        assert message.level == checks.WARNING
+        assert message.msg.startswith(f"{name} means nothing any more")
+        assert ids() == ["celery.W010"]
+
+    @pytest.mark.parametrize("key", ["PUBLISHER", "CONSUMER"])
+    def test_a_routing_key_that_leads_nowhere_is_a_warning(self, settings: Settings, key: str) -> None:
+        settings.CELERY_BROKER_URL = "amqp://rabbit/"
+        setattr(settings, f"CELERY_AMQP_{key}_ROUTING_KEY", "shop")
+
+        assert only("celery.W011").level == checks.WARNING
+
+    def test_routing_keys_that_are_the_same_are_no_trouble(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = "amqp://rabbit/"
+        settings.CELERY_AMQP_PUBLISHER_ROUTING_KEY = settings.CELERY_AMQP_CONSUMER_ROUTING_KEY = "shop"
+
+        assert ids() == []
+
+    def test_a_topic_exchange_may_have_a_pattern(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = "amqp://rabbit/"
+        settings.CELERY_AMQP_EXCHANGE_TYPE = "topic"
+        settings.CELERY_AMQP_CONSUMER_ROUTING_KEY = "shop.#"
+
+        assert ids() == []
+
+    def test_the_database_has_no_routing_keys(self, settings: Settings) -> None:
+        settings.CELERY_AMQP_CONSUMER_ROUTING_KEY = "shop"
+
+        assert ids() == []
+
+
+class TestViews:
+    @pytest.fixture(autouse=True)
+    def _urls_as_before(self) -> Iterator[None]:
+        clear_url_caches()
+        yield
+        clear_url_caches()
+
+    def test_open_ones_are_told_when_the_project_is_deployed(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(urls, "urlpatterns", [*urls.urlpatterns, path("tasks/", include("celery.urls"))])
+
+        assert "celery.W012" in [message.id for message in found(deploy=True)]
+        assert ids() == []
+
+        settings.CELERY_VIEWS_PERMISSION = "builtins.bool"
+        assert "celery.W012" not in [message.id for message in found(deploy=True)]
+
+    def test_a_urlconf_that_cannot_be_imported_is_told_by_django_alone(self, settings: Settings) -> None:
+        settings.ROOT_URLCONF = "nowhere"
+
+        assert "celery.W012" not in [message.id for message in found(deploy=True)]
+
+    @pytest.mark.parametrize("name", ["nowhere.nobody", "celery.conf.SETTINGS", "celery.conf.nobody"])
+    def test_a_permission_that_cannot_be_had_is_told(self, settings: Settings, name: str) -> None:
+        settings.CELERY_VIEWS_PERMISSION = name
+
+        assert only("celery.E010").level == checks.ERROR
+
+    def test_one_that_can_be_had_is_no_trouble(self, settings: Settings) -> None:
+        settings.CELERY_VIEWS_PERMISSION = "builtins.bool"
+
+        assert ids() == []
 
 
 class TestSerializers:
@@ -382,7 +475,7 @@ class TestDatabases:
 
 
 def test_every_id_is_explained_in_the_module() -> None:
-    source = Path(celery.checks.__file__).read_text()
-    used = {part.split('"')[0] for part in source.split('id="')[1:]}
+    sources = [file.read_text() for file in Path(celery.checks.__file__).parent.rglob("*.py")]
+    used = {identity for source in sources for identity in re.findall(r'"(celery\.[EWI]\d{3})"', source)}
 
     assert used == {line.split()[0] for line in str(celery.checks.__doc__).splitlines() if line.startswith("celery.")}

@@ -89,7 +89,9 @@ def test_the_examples_of_the_readme_are_true() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("_worker", "_examples")
-@pytest.mark.parametrize("name", ["classes", "failures", "listening", "own_backend", "periodic", "task_sets"])
+@pytest.mark.parametrize(
+    "name", ["classes", "failures", "listening", "own_backend", "periodic", "retries", "task_sets"]
+)
 def test_an_example_of_the_docs_is_true(name: str) -> None:
     assert not _failures(_in_module(importlib.import_module(name)))
 
@@ -135,6 +137,7 @@ def test_every_example_is_tested() -> None:
         "options",
         "own_backend",
         "periodic",
+        "retries",
         "task_sets",
         "testing_tasks",
         "transactions",
@@ -144,7 +147,7 @@ def test_every_example_is_tested() -> None:
 def test_every_example_is_shown() -> None:
     pages = [
         (DOCS / page).read_text()
-        for page in ("examples.rst", "backends.rst", "periodic.rst", "tasksets.rst", "testing.rst")
+        for page in ("examples.rst", "backends.rst", "periodic.rst", "retries.rst", "tasksets.rst", "testing.rst")
     ]
     shown = [name for page in pages for name in READING.findall(page)]
 

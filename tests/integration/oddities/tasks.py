@@ -1,5 +1,6 @@
 """Tasks that do to a worker what no shop would. `Forgotten` is a task that no worker knows."""
 
+import operator
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from typing import Any, NoReturn
 from django.db import connection, transaction
 
 from celery.current import running
-from celery.task import Task, task
+from celery.task import Task, dmap_async, task
 from tests.shop import ledger
 from tests.shop.models import Order
 
@@ -107,6 +108,12 @@ def crash_until(path: str, token: str, gate: str) -> str:
 def wait_for_another() -> Any:
     """Wait for a task inside a task."""
     return create_order.delay("never").get(timeout=1)
+
+
+@task(name="oddities.map_from_within")
+def map_from_within(number: int) -> str:
+    """Send a map and do not wait for it; return its id."""
+    return dmap_async(operator.neg, [[number], [number]]).task_id
 
 
 @task(name="oddities.leave_alarm")

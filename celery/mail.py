@@ -1,0 +1,180 @@
+"""Error e-mails: tells ADMINS of tasks that failed, by listening to signals.
+
+An e-mail is written by a thread of its own: a slow mail server holds up no result. What cannot be sent is dropped, and
+the log says so; the result and the log have the failure in any case.
+"""
+
+import atexit
+import logging
+import os
+import platform
+import queue
+import threading
+import time
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+from django.conf import settings
+from django.core.mail import mail_admins
+from django.db import close_old_connections
+
+from celery import conf, signals, states
+from celery.registry import tasks
+
+logger = logging.getLogger("celery.mail")
+
+#: E-mails that may wait for the mail server.
+MOST_WAITING: Final = 100
+#: E-mails about one task that one process sends within an hour; the next one after that tells how many were not sent.
+MOST_PER_HOUR: Final = 20
+HOUR: Final = 3600.0
+#: Seconds that a process gives its last e-mails when it ends.
+FLUSH_TIMEOUT: Final = 3.0
+LONGEST_SUBJECT: Final = 200
+
+
+class Failure(NamedTuple):
+    """What an e-mail tells of."""
+
+    name: str
+    task_id: str
+    error: str
+    traceback: str
+    held_back: int = 0
+
+
+def connect() -> None:
+    """Listen from now on, also in the processes that are forked from this one."""
+    signals.task_finished.connect(_task_finished, dispatch_uid="celery.mail")
+    signals.job_dead.connect(_job_dead, dispatch_uid="celery.mail")
+
+
+def flush(timeout: float = FLUSH_TIMEOUT) -> None:
+    """Wait until this process has sent its e-mails, `timeout` seconds at most. Harmless when it has none."""
+    if _postman.pid == os.getpid() and not _postman.wait_until_idle(timeout):
+        logger.error("Error e-mails are lost: the mail server did not take them within %g s.", timeout)
+
+
+def _task_finished(*, name: str, task_id: str, state: str, error: str, traceback: str = "", **_: Any) -> None:
+    if state == states.FAILURE:
+        _tell(Failure(name, task_id, error, traceback))
+
+
+def _job_dead(*, name: str, task_id: str, reason: str, **_: Any) -> None:
+    _tell(Failure(name, task_id, f"it is dead: {reason}", ""))
+
+
+def _tell(failure: Failure) -> None:
+    if not conf.SEND_CELERY_TASK_ERROR_EMAILS or not settings.ADMINS:
+        return
+    if getattr(tasks.get(failure.name), "disable_error_emails", False):
+        return
+    _of_this_process().put(failure)
+
+
+def send(failure: Failure) -> None:
+    """Send the e-mail about `failure` to ADMINS. Raises what Django's mail raises."""
+    host = platform.node()
+    subject = f"celery@{host}: task {failure.name or '?'} [{failure.task_id}] failed: {failure.error}"
+    lines = [
+        f"Task {failure.name or '?'} with id {failure.task_id} failed on {host} (pid {os.getpid()}):",
+        "",
+        failure.traceback.rstrip() or failure.error,
+        "",
+    ]
+    if failure.held_back:
+        lines.append(f"{failure.held_back} more failures of this task had no e-mail of their own; the log has them.")
+    lines.append("SEND_CELERY_TASK_ERROR_EMAILS = False, or disable_error_emails of the task, ends these e-mails.")
+    mail_admins(" ".join(subject.split())[:LONGEST_SUBJECT], "\n".join(lines))
+
+
+class Ceiling:
+    """How many e-mails a task may cause: `MOST_PER_HOUR` within any hour."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, deque[float]] = {}
+        self._held_back: dict[str, int] = {}
+
+    def admits(self, name: str) -> bool:
+        """Tell whether one more is allowed now, and count it."""
+        now, name = time.monotonic(), _known(name)
+        moments = self._sent.setdefault(name, deque())
+        while moments and moments[0] <= now - HOUR:
+            moments.popleft()
+        if len(moments) < MOST_PER_HOUR:
+            moments.append(now)
+            return True
+        self._held_back[name] = self._held_back.get(name, 0) + 1
+        if self._held_back[name] == 1:
+            logger.warning("Task %s failed %d times within an hour; its e-mails pause.", name or "?", MOST_PER_HOUR)
+        return False
+
+    def take_held_back(self, name: str) -> int:
+        """Return how many were not allowed since this was last asked."""
+        return self._held_back.pop(_known(name), 0)
+
+
+def _known(name: str) -> str:
+    """Return the name of a task of ours, or "": names in messages are anybody's, and there is no end of them."""
+    return name if name in tasks else ""
+
+
+class Postman:
+    """The thread that sends, and what waits for it. Belongs to the process that made it."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._waiting: queue.Queue[Failure] = queue.Queue(MOST_WAITING)
+        self._ceiling = Ceiling()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def put(self, failure: Failure) -> None:
+        """Have an e-mail sent soon; never waits."""
+        with self._starting:
+            if not self._ceiling.admits(failure.name):
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
+                self._thread.start()
+            failure = failure._replace(held_back=self._ceiling.take_held_back(failure.name))
+        try:
+            self._waiting.put_nowait(failure)
+        except queue.Full:
+            logger.error("No e-mail about task %s [%s]: the queue is full.", failure.name, failure.task_id)  # noqa: TRY400
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Tell whether everything was sent within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._waiting.all_tasks_done:
+            while self._waiting.unfinished_tasks:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return False
+                self._waiting.all_tasks_done.wait(remaining)
+        return True
+
+    def _run(self) -> None:
+        while True:
+            failure = self._waiting.get()
+            try:
+                send(failure)
+            except Exception as error:  # noqa: BLE001 - a mail server and its settings can fail in any way
+                logger.error("No e-mail about task %s [%s]: %r", failure.name, failure.task_id, error)  # noqa: TRY400
+            finally:
+                close_old_connections()  # some e-mail backends keep a queue in the database
+                self._waiting.task_done()
+
+
+_postman = Postman()
+
+
+def _of_this_process() -> Postman:
+    """Return our postman: a forked process has a copy of its parent's, but not the thread."""
+    global _postman  # noqa: PLW0603 - one a process
+    if _postman.pid != os.getpid():
+        _postman = Postman()
+    return _postman
+
+
+atexit.register(flush)

@@ -1,0 +1,114 @@
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery.platform import PIDFile, remove_pidfile
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "celeryd.pid"
+
+
+@pytest.fixture
+def held_by_another(path: Path) -> Iterator[Path]:
+    """Have the file held as by another process: flock knows open files, not processes."""
+    path.write_text("4711\n")
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield path
+
+
+class TestPIDFile:
+    def test_has_our_pid_while_it_is_held(self, path: Path) -> None:
+        file = PIDFile(path)
+
+        file.write()
+
+        assert file.get_pid() == os.getpid()
+        assert path.read_text() == f"{os.getpid()}\n"
+        file.remove()
+        assert not path.exists()
+
+    def test_may_have_another_pid(self, path: Path) -> None:
+        file = PIDFile(path)
+
+        file.write(123_456_789)
+        file.write(4711)
+
+        assert path.read_text() == "4711\n"
+        file.release()
+
+    @pytest.mark.parametrize("text", ["", "soon", "12 13"])
+    def test_without_a_number_in_it_there_is_no_pid(self, path: Path, text: str) -> None:
+        path.write_text(text)
+
+        assert PIDFile(path).get_pid() is None
+
+    def test_there_is_no_pid_without_a_file(self, path: Path) -> None:
+        assert PIDFile(path).get_pid() is None
+
+    def test_a_stale_one_is_removed(self, path: Path) -> None:
+        path.write_text("4711\n")
+
+        PIDFile(path).check()
+
+        assert not path.exists()
+
+    def test_one_whose_pid_was_reused_is_stale_too(self, path: Path) -> None:
+        path.write_text(f"{os.getppid()}\n")
+
+        PIDFile(path).check()
+
+        assert not path.exists()
+
+    def test_that_there_is_none_is_no_trouble(self, path: Path) -> None:
+        PIDFile(path).check()
+
+        assert not path.exists()
+
+    def test_our_own_passes(self, path: Path) -> None:
+        file = PIDFile(path)
+        file.write()
+
+        file.check()
+
+        assert file.get_pid() == os.getpid()
+        file.remove()
+
+    def test_one_that_is_held_ends_the_program_with_the_pid(self, held_by_another: Path) -> None:
+        with pytest.raises(SystemExit, match=f"celeryd runs already with pid 4711.*{held_by_another}"):
+            PIDFile(held_by_another).check()
+
+        assert held_by_another.read_text() == "4711\n"
+
+    @pytest.mark.parametrize("method", ["write", "acquire"])
+    def test_one_that_is_held_cannot_be_taken(self, held_by_another: Path, method: str) -> None:
+        with pytest.raises(SystemExit, match="runs already"):
+            getattr(PIDFile(held_by_another), method)()
+
+        assert held_by_another.read_text() == "4711\n"
+
+    def test_that_of_another_is_not_removed(self, held_by_another: Path) -> None:
+        PIDFile(held_by_another).remove()
+        remove_pidfile(held_by_another)
+
+        assert held_by_another.exists()
+
+    def test_a_stale_one_can_be_removed(self, path: Path) -> None:
+        path.write_text("4711\n")
+
+        remove_pidfile(str(path))
+
+        assert not path.exists()
+
+    def test_removing_none_is_harmless(self, path: Path) -> None:
+        remove_pidfile(path)
+        PIDFile(path).remove()
+
+    def test_a_folder_that_is_missing_ends_the_program_with_a_sentence(self, tmp_path: Path) -> None:
+        with pytest.raises(SystemExit, match="cannot be written: No such file or directory"):
+            PIDFile(tmp_path / "nowhere" / "celeryd.pid").acquire()
