@@ -17,8 +17,12 @@ from django.core.checks import CheckMessage
 
 from celery import conf, states
 from celery.backends import exceptions as stored_exceptions
+from celery.backends.exceptions import find_nearest_pickleable_exception
 from celery.exceptions import TimeoutError  # noqa: A004 - the classic name
+from celery.exceptions import UnpickleableExceptionWrapper
 from celery.message import from_json, to_json
+
+__all__ = ["BaseBackend", "Result", "UnpickleableExceptionWrapper", "find_nearest_pickleable_exception"]
 
 FIRST_PAUSE: Final = 0.0005
 LONGEST_PAUSE: Final = 0.05
@@ -182,6 +186,10 @@ class BaseBackend(ABC):
     def exception_to_python(self, text: str) -> BaseException:
         """Rebuild an exception from its text; see `celery.backends.exceptions`."""
         return stored_exceptions.load(text)
+
+    def create_exception_cls(self, name: str, module: str) -> type[UnpickleableExceptionWrapper]:
+        """Return the class that stands for the exception `name` of `module` where that cannot be rebuilt."""
+        return stored_exceptions.create_exception_cls(name, module)
 
     def to_python(self, stored: Result) -> Any:
         """Return the value or exception behind a stored result."""

@@ -1,33 +1,46 @@
 """Results in Django's database: the table ``celery_taskmeta``, written by one conditional upsert a group."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Final
 
 from django.apps import apps
 from django.db import connections, router, transaction
 
+from celery import broker
+from celery.backends import periodic
 from celery.backends.base import BaseBackend, Result
 from celery.broker import store as message_store
 from celery.broker.store.base import Store
-from celery.broker.store.statements import now
+from celery.broker.store.statements import Merge, now
 from celery.states import CLOSED_STATES, may_replace
 
 TABLE: Final = "celery_taskmeta"
 COLUMNS: Final = ("task_id", "name", "status", "attempt", "result", "traceback", "worker", "runtime", "date_done")
-CHANGES: Final = ", ".join(f"{column} = excluded.{column}" for column in COLUMNS[1:])
 CLOSED: Final = ", ".join(f"'{state}'" for state in sorted(CLOSED_STATES))
 PAGE: Final = 500
+#: Rows that one short transaction of `cleanup` deletes at most.
+CLEANUP_PAGE: Final = 1000
 
-#: `states.may_replace`, in SQL.
-CONDITION: Final = (
-    f" ON CONFLICT (task_id) DO UPDATE SET {CHANGES} WHERE celery_taskmeta.attempt < excluded.attempt"
-    f" OR (celery_taskmeta.attempt = excluded.attempt AND celery_taskmeta.status NOT IN ({CLOSED})) RETURNING task_id"
+STORED: Final = Merge(
+    table=TABLE,
+    columns=COLUMNS,
+    key=("task_id",),
+    changes=COLUMNS[1:],
+    answer="task_id",
+    condition=f"{TABLE}.attempt < excluded.attempt"
+    f" OR ({TABLE}.attempt = excluded.attempt AND {TABLE}.status NOT IN ({CLOSED}))",
+    decides_by=("status", "attempt"),
+    may_replace=lambda stored, new: may_replace(stored=stored[0], stored_attempt=stored[1], new_attempt=new[3]),
 )
 
 
 class Backend(BaseBackend):
     """Results in the database that Django's routers choose for `TaskMeta`."""
+
+    capabilities = ("ResultStore", "PeriodicStatus")
 
     @property
     def alias(self) -> str:  # type: ignore[override]
@@ -52,9 +65,7 @@ class Backend(BaseBackend):
 
     def _upsert(self, results: Sequence[Result]) -> set[str]:
         keeper = message_store.of(self.alias)
-        source, parameters = keeper.source(TABLE, COLUMNS, [_row(keeper, result) for result in results])
-        rows = keeper.rows(f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}{CONDITION}", parameters)
-        return {task_id for (task_id,) in rows}
+        return set(keeper.merge(STORED, [_row(keeper, result) for result in results]))
 
     def fetch(self, task_ids: Sequence[str]) -> dict[str, Result]:
         """Select the rows of `task_ids`, 500 at a time."""
@@ -66,23 +77,53 @@ class Backend(BaseBackend):
                 found[row[0]] = _result(keeper, row)
         return found
 
-    def wait_for(self, task_id: str, timeout: float | None = None) -> Any:
-        """Wait as `BaseBackend.wait_for` does; inside a snapshot on another connection, since this one sees no news."""
+    def cleanup(self) -> int:
+        """Delete results older than `lifetime`, each page in a short transaction, and return their number.
+
+        The result of a task that has a message in the database stays: an attempt that will be followed by another is
+        closed by it, and who looks at a dead message wants to see how it failed.
+        """
+        keeper = message_store.of(self.alias)
+        limit = keeper.moment(now() - timedelta(seconds=self.lifetime))
+        expired = f"SELECT id, task_id FROM {TABLE} WHERE date_done < %s ORDER BY date_done, id LIMIT %s OFFSET %s"
+        deleted = passed = 0
+        while page := keeper.rows(expired, [limit, CLEANUP_PAGE, passed]):
+            wanted = self._with_message([task_id for _, task_id in page])
+            among, values = keeper.among(sorted(row_id for row_id, task_id in page if task_id not in wanted))
+            gone = 0
+            if values:  # a result that was replaced meanwhile is young again
+                gone = keeper.run(f"DELETE FROM {TABLE} WHERE id {among} AND date_done < %s", [*values, limit])
+            deleted += gone
+            passed += len(page) - gone
+        return deleted
+
+    def _with_message(self, task_ids: Sequence[str]) -> set[str]:
+        keeper = message_store.of(broker.current().alias)
+        among, values = keeper.among(task_ids)
+        rows = keeper.rows(f"SELECT DISTINCT task_id FROM celery_message WHERE task_id {among}", values)
+        return {task_id for (task_id,) in rows}
+
+    @contextmanager
+    def reader(self) -> Iterator[Callable[[Sequence[str]], Mapping[str, Result]]]:
+        """Lend `fetch`; inside a snapshot one that asks on another connection, since this one sees no news."""
         if not self._reads_a_snapshot():
-            return super().wait_for(task_id, timeout)
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(self._wait_elsewhere, task_id, timeout).result()
+            yield self.fetch
+            return
+        with ThreadPoolExecutor(1, "results") as thread:
+            try:
+                yield lambda task_ids: thread.submit(self.fetch, task_ids).result()
+            finally:
+                thread.submit(self._close_connection).result()
 
     def _reads_a_snapshot(self) -> bool:
+        """Tell whether the open transaction sees no news. psycopg has levels, MySQL names, or None for its own."""
         connection: Any = connections[self.alias]
-        level = getattr(getattr(connection, "isolation_level", None), "name", "")
-        return connection.in_atomic_block and level in {"REPEATABLE_READ", "SERIALIZABLE"}
+        level = getattr(connection, "isolation_level", "read committed") or "repeatable read"
+        name = getattr(level, "name", level).upper().replace("_", " ")
+        return connection.in_atomic_block and name in {"REPEATABLE READ", "SERIALIZABLE"}
 
-    def _wait_elsewhere(self, task_id: str, timeout: float | None) -> Any:
-        try:
-            return super().wait_for(task_id, timeout)
-        finally:
-            connections[self.alias].close()
+    def _close_connection(self) -> None:
+        connections[self.alias].close()
 
     def refusal(self) -> str | None:
         """Refuse inside a transaction on SQLite: it holds the only write lock, so no worker can store a result."""
@@ -90,6 +131,10 @@ class Backend(BaseBackend):
         if connection.in_atomic_block and connection.vendor == "sqlite":
             return "an open transaction on SQLite keeps every worker from storing a result"
         return None
+
+    def run_periodic_tasks(self) -> float:
+        """Send what is due of the periodic tasks, see `celery.backends.periodic`; return seconds to wait."""
+        return periodic.of(broker.current().alias).run()
 
 
 def _row(keeper: Store, result: Result) -> tuple[Any, ...]:

@@ -140,3 +140,16 @@ def _made(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
 def create_exception_cls(name: str, module: str) -> type[UnpickleableExceptionWrapper]:
     """Return a stand-in class called `name`."""
     return type(name.rpartition(".")[2], (UnpickleableExceptionWrapper,), {"__module__": module})
+
+
+def find_nearest_pickleable_exception(exc: BaseException) -> Exception | None:
+    """Return `exc` if its class can be found again, else one of the nearest base class for which that holds, or None.
+
+    None rather than a bare Exception, which would tell nothing. The name is the classic one; nothing is pickled.
+    """
+    for cls in type(exc).__mro__:
+        if cls in {Exception, BaseException}:
+            return None
+        if _imported_class(cls.__module__, cls.__qualname__) is cls:
+            return exc if isinstance(exc, Exception) and cls is type(exc) else _made(cls, _args(exc))
+    return None

@@ -18,8 +18,8 @@ from typing import Final
 from django.db import transaction
 
 from celery.broker import store
-from celery.broker.amqp_frames import Arrival
-from celery.broker.amqp_properties import delivery_of, headers_of
+from celery.broker.amqp.frames import Arrival
+from celery.broker.amqp.properties import delivery_of, headers_of
 from celery.broker.base import Broker, Consumer
 from celery.message import Delivery, Message
 

@@ -5,8 +5,9 @@ replace ours by one in memory). No test runs inside a transaction; the tables ar
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,16 +16,29 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connections, router
-from pytest_django import DjangoDbBlocker
+from pytest_django import DjangoDbBlocker, Settings
 
+from celery.backends import get_backend_cls
+from celery.backends.base import BaseBackend
 from celery.broker import store
 from celery.broker.amqp import AmqpBroker
 from celery.broker.store.base import Store
+from tests.contract.of_cache import (  # noqa: F401 - fixtures
+    cached,
+    file_cache_backend,
+    memcached_backend,
+    redis_cache_backend,
+    table_cache_backend,
+)
+from tests.contract.of_databases import DATABASES
+from tests.contract.of_tyrant import tyrant_backend, tyrant_server  # noqa: F401 - fixtures
 from tests.helpers import OneDatabase
+from tests.mariadb import mariadb_database
 from tests.proxy import Proxy
 from tests.shop.database_url import database_from
 
-TABLES = ("celery_message", "celery_worker", "celery_taskmeta")
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+TABLES = ("celery_message", "celery_worker", "celery_taskmeta", "celery_periodictaskmeta")
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +66,17 @@ def postgres_alias(postgres_url: str, django_db_setup: None, django_db_blocker: 
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def mariadb_alias(mariadb_url: str, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """A database of its own on the private MariaDB."""
+    with (
+        mariadb_database(mariadb_url, "contract") as url,
+        django_db_blocker.unblock(),
+        _database("contract_mariadb", url) as alias,
+    ):
+        yield alias
+
+
 @contextmanager
 def _database(alias: str, url: str) -> Iterator[str]:
     """Add a database to those that Django knows, migrated."""
@@ -65,24 +90,43 @@ def _database(alias: str, url: str) -> Iterator[str]:
         del connections.settings[alias]
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)],
-)
-def alias(
+@pytest.fixture
+def on_database(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, django_db_blocker: DjangoDbBlocker
-) -> Iterator[str]:
-    """The database in turn, empty; Django's routers send everything to it."""
-    name: str = request.getfixturevalue("sqlite_alias" if request.param == "sqlite" else "postgres_alias")
-    monkeypatch.setattr(router, "routers", [OneDatabase(name)])
+) -> Iterator[Callable[[str], str]]:
+    """Make Django's routers send everything to one of `DATABASES`, empty, and return its alias."""
+    chosen: list[str] = []
+
+    def choose(name: str) -> str:
+        alias: str = request.getfixturevalue(f"{name}_alias")
+        monkeypatch.setattr(router, "routers", [OneDatabase(alias)])
+        chosen.append(alias)
+        return alias
+
     with django_db_blocker.unblock():
-        yield name
-        _empty(name)
+        yield choose
+        for alias in chosen:
+            _empty(alias)
+
+
+@pytest.fixture(params=DATABASES)
+def alias(request: pytest.FixtureRequest, on_database: Callable[[str], str]) -> str:
+    """The alias of the database in turn."""
+    return on_database(request.param)
 
 
 def _empty(alias: str) -> None:
     with connections[alias].cursor() as cursor:
         for table in TABLES:
             cursor.execute(f"DELETE FROM {table}")
+
+
+@pytest.fixture
+def own_backend(monkeypatch: pytest.MonkeyPatch, settings: Settings, tmp_path: Path) -> BaseBackend:
+    """The example of the documentation."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    settings.RESULTS_FOLDER = tmp_path
+    return get_backend_cls("own_backend.Backend")()
 
 
 @pytest.fixture

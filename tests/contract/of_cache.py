@@ -12,7 +12,7 @@ from pytest_django import Settings
 
 from celery.backends.base import BaseBackend
 from celery.backends.cache import Backend
-from celery.backends.cache_client import clients
+from celery.backends.cache.client import clients
 
 ALIAS = "results"
 DJANGO = "django.core.cache.backends"

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 from pytest_django import Settings
 
-from celery.broker import amqp_publisher
 from celery.broker.amqp import AmqpBroker
+from celery.broker.amqp import publisher as amqp_publisher
 from celery.exceptions import BrokerUnreachable, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 from tests.helpers import eventually

@@ -17,7 +17,7 @@ from psycopg import IsolationLevel
 from celery import states
 from celery.backends import get_backend_cls
 from celery.backends.base import BaseBackend, Result
-from celery.backends.cache_client import clients as cache_clients
+from celery.backends.cache.client import clients as cache_clients
 from celery.exceptions import UnencodableResult, UnpickleableExceptionWrapper
 from celery.timer import TimeoutError as ResultTimeoutError
 from tests.contract.of_databases import DATABASES, NAMES

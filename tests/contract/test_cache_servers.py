@@ -13,10 +13,10 @@ from django.core.signals import request_finished
 from django.db import close_old_connections
 
 from celery import states
-from celery.backends import cache_client
 from celery.backends.base import BaseBackend, Result
+from celery.backends.cache import client as cache_client
 from celery.backends.cache import key_of
-from celery.backends.cache_client import clients
+from celery.backends.cache.client import clients
 from celery.exceptions import ResultBackendUnreachable, UnencodableResult
 from tests.contract.of_cache import DJANGO
 from tests.servers.base import Server

@@ -18,7 +18,7 @@ import redis
 from celery import message as wire
 from celery.broker import redis as driver
 from celery.broker.redis import RedisBroker, RedisConsumer
-from celery.broker.redis_scripts import HELD, REGISTRY
+from celery.broker.redis.scripts import HELD, REGISTRY
 from celery.exceptions import BrokerUnreachable
 from celery.message import Delivery, Message
 from tests.contract.of_brokers import in_fork, message, messages

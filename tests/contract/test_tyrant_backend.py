@@ -13,11 +13,11 @@ from django.core.checks import Error
 from pytest_django import Settings
 
 from celery import states
-from celery.backends import tyrant, tyrant_protocol
+from celery.backends import tyrant
 from celery.backends.base import Result
-from celery.backends.tyrant import BUCKET, PURGED, RESULT, Backend
-from celery.backends.tyrant_client import Client
-from celery.backends.tyrant_protocol import Request, put
+from celery.backends.tyrant import BUCKET, PURGED, RESULT, Backend, protocol
+from celery.backends.tyrant.client import Client
+from celery.backends.tyrant.protocol import Request, put
 from celery.exceptions import ImproperlyConfigured, ResultBackendUnreachable, ResultBackendUnusable
 from tests.tyrant.records import HASH, MEMORY, TABLE, Records
 from tests.tyrant.stand_in import StandIn
@@ -539,6 +539,6 @@ class TestCleanup:
     def test_the_values_are_not_read(self, backend: Backend, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         backend.store([result("x", result='"' + "x" * 1_000_000 + '"')])
         clock.now += 3600
-        monkeypatch.setattr(tyrant_protocol, "LARGEST_ANSWER", 50_000)
+        monkeypatch.setattr(protocol, "LARGEST_ANSWER", 50_000)
 
         assert backend.cleanup() == 1

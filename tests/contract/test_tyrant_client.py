@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery.backends import tyrant_client, tyrant_protocol
-from celery.backends.tyrant_client import BATCH, BATCH_BYTES, Client, _batches
-from celery.backends.tyrant_protocol import (
+from celery.backends.tyrant import client as tyrant_client
+from celery.backends.tyrant import protocol as tyrant_protocol
+from celery.backends.tyrant.client import BATCH, BATCH_BYTES, Client, _batches
+from celery.backends.tyrant.protocol import (
     LARGEST,
     Answers,
     NonsenseError,

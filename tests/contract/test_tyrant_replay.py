@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from celery.backends.tyrant_protocol import Request, get, getpart, mget, misc, out, put, putcat, putkeep, stat, vsiz
+from celery.backends.tyrant.protocol import Request, get, getpart, mget, misc, out, put, putcat, putkeep, stat, vsiz
 from celery.exceptions import ResultBackendUnreachable
 from tests.tyrant.clients import connected
 from tests.tyrant.recorded import GROUPS, Exchange, one, recorded

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from celery import message as wire
-from celery.broker.amqp_frames import ACK, METHOD, NACK, Arrival, Inbox, Ledger, content, opening, settlement
-from celery.broker.amqp_properties import DROPPED, delivery_of, headers_of, packed, properties_of, task_id_of
-from celery.broker.amqp_publisher import NackedError, explained
-from celery.broker.amqp_transport import TcpTransport, server_of
+from celery.broker.amqp.frames import ACK, METHOD, NACK, Arrival, Inbox, Ledger, content, opening, settlement
+from celery.broker.amqp.properties import DROPPED, delivery_of, headers_of, packed, properties_of, task_id_of
+from celery.broker.amqp.publisher import NackedError, explained
+from celery.broker.amqp.transport import TcpTransport, server_of
 from celery.exceptions import BrokerUnreachable, MessageTooLarge
 from celery.message import Message
 

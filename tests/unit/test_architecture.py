@@ -59,25 +59,25 @@ port    celery.broker.store.workers
 port    celery.broker.taking
 
 driver  celery.backends.cache
-driver  celery.backends.cache_client
-driver  celery.backends.cache_expiry
+driver  celery.backends.cache.client
+driver  celery.backends.cache.expiry
 driver  celery.backends.database
 driver  celery.backends.periodic
 driver  celery.backends.tyrant
-driver  celery.backends.tyrant_client
-driver  celery.backends.tyrant_protocol
+driver  celery.backends.tyrant.client
+driver  celery.backends.tyrant.protocol
 driver  celery.broker.amqp                          amqp
-driver  celery.broker.amqp_frames                   amqp
-driver  celery.broker.amqp_properties               amqp
-driver  celery.broker.amqp_publisher                amqp
-driver  celery.broker.amqp_transport                amqp kombu
+driver  celery.broker.amqp.frames                   amqp
+driver  celery.broker.amqp.properties               amqp
+driver  celery.broker.amqp.publisher                amqp
+driver  celery.broker.amqp.transport                amqp kombu
 driver  celery.broker.database
 driver  celery.broker.memory
 driver  celery.broker.redis
-driver  celery.broker.redis_connection              kombu redis
-driver  celery.broker.redis_envelope                kombu.utils.json
-driver  celery.broker.redis_publisher
-driver  celery.broker.redis_scripts
+driver  celery.broker.redis.connection              kombu redis
+driver  celery.broker.redis.envelope                kombu.utils.json
+driver  celery.broker.redis.publisher
+driver  celery.broker.redis.scripts
 driver  celery.broker.store.mysql
 driver  celery.broker.store.postgresql
 driver  celery.broker.store.sqlite

@@ -21,10 +21,10 @@ from pytest_django import Settings
 
 from celery import states
 from celery.backends import cache as driver
-from celery.backends import cache_expiry
 from celery.backends.base import Result
 from celery.backends.cache import Backend, key_of
-from celery.backends.cache_client import clients
+from celery.backends.cache import expiry as cache_expiry
+from celery.backends.cache.client import clients
 from celery.backends.records import FIELDS, from_text, to_text
 from celery.exceptions import CeleryError, ResultBackendUnreachable, UnencodableResult
 from celery.worker.chore import ROW_ERRORS, TROUBLE

@@ -60,6 +60,10 @@ class TestDatabaseUrl:
             "PORT": "5433",
         }
 
+    @pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+    def test_mariadb_is_what_django_calls_mysql(self, scheme: str) -> None:
+        assert database_from(f"{scheme}://me@localhost/shop")["ENGINE"] == "django.db.backends.mysql"
+
     @pytest.mark.parametrize(
         ("url", "sentence"),
         [

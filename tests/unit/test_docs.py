@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
+import unittest
 from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
@@ -33,6 +35,11 @@ CITATION = re.compile(r"``([\w/]+\.py)(?:: ([\w.]+))?``")
 FILE_LINK = re.compile(r"`[^`<]+<([^>:]+)>`_")
 PAGE_LINK = re.compile(r":doc:`(?:[^`<]+<)?([^`>]+)>?`")
 READING = re.compile(r"^\.\. (?:include|literalinclude):: (\S+)$", re.MULTILINE)
+#: A block of Python that says what it imports is complete.
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+COMPLETE = [block for block in map(textwrap.dedent, BLOCK.findall(README.read_text())) if "import " in block]
+#: Names of pages as they stand in the README, and what they lead to, there and in the HTML.
+TARGET = re.compile(r"^\.\. _(\S+): (\S+)$", re.MULTILINE)
 TOCTREE = re.compile(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   \S+\n)+)", re.MULTILINE)
 
 
@@ -176,6 +183,23 @@ def test_the_readme_shows_the_very_task_that_its_example_runs() -> None:
     assert f".. code-block:: python\n\n{indented}" in README.read_text()
 
 
+@pytest.mark.django_db
+@pytest.mark.usefixtures("_examples")
+@pytest.mark.parametrize("number", range(len(COMPLETE)))
+def test_the_code_of_the_readme_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block is a module that can be imported, and where it has tests, they pass."""
+    name, code = f"readme_{number}", COMPLETE[number]
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    module = importlib.import_module(name)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
+
+    assert [text for _, text in [*result.failures, *result.errors]] == []
+    assert result.testsRun == code.count("def test_")
+
+
 @pytest.mark.parametrize("command", ["make demo", "make test", "manage.py celeryd", "manage.py migrate"])
 def test_the_readme_shows_the_command(command: str) -> None:
     assert command in README.read_text()
@@ -238,8 +262,16 @@ def test_every_link_leads_to_a_file(path: Path) -> None:
     text = path.read_text()
     pages = [f"{name}.rst" for name in PAGE_LINK.findall(text)]
 
-    for target in [*FILE_LINK.findall(text), *READING.findall(text), *pages]:
+    named = [target.replace(".html", ".rst") for _, target in TARGET.findall(text) if "://" not in target]
+    for target in [*FILE_LINK.findall(text), *READING.findall(text), *pages, *named]:
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_pages_that_the_readme_names_are_found_from_the_html_too() -> None:
+    in_readme, in_html = (dict(TARGET.findall(path.read_text())) for path in (README, DOCS / "index.rst"))
+
+    assert in_readme
+    assert in_html == {name: f"{Path(name).stem}.html" for name in in_readme}
 
 
 def test_every_page_is_reached_from_the_first() -> None:

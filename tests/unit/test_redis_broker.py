@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from celery import message as wire
 from celery.broker import by_url
 from celery.broker.redis import RedisBroker
-from celery.broker.redis_connection import address_of, explained
-from celery.broker.redis_envelope import read, step_of
-from celery.broker.redis_publisher import LARGEST_PAGE, PAGE, pages
+from celery.broker.redis.connection import address_of, explained
+from celery.broker.redis.envelope import read, step_of
+from celery.broker.redis.publisher import LARGEST_PAGE, PAGE, pages
 from celery.exceptions import BrokerUnreachable
 from celery.message import Delivery, Message
 

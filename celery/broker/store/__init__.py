@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from celery.broker.store.base import Store
 
 DIALECTS: Final = {
+    "mysql": "celery.broker.store.mysql.MysqlStore",  # MariaDB too: Django calls it so
     "postgresql": "celery.broker.store.postgresql.PostgresqlStore",
     "sqlite": "celery.broker.store.sqlite.SqliteStore",
 }

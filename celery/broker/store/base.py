@@ -6,12 +6,12 @@ Fencing: whatever changes a row that a worker holds says ``AND owner = me``; the
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.db import transaction
 
 from celery import message as wire
-from celery.broker.store.statements import now
+from celery.broker.store.statements import Merge, Row, now
 from celery.broker.store.workers import TABLE, WorkerRows
 from celery.exceptions import LeaseLost
 from celery.message import Delivery, Message
@@ -25,16 +25,26 @@ COLUMNS: Final = (
 )
 #: What a message takes over from its copy that a relay has published, and would delete in a moment.
 TAKEN_OVER: Final = ("headers", "visible_at", "owner", "suspect", "starts", "crashes", "dead_at", "reason")
-ON_CONFLICT: Final = (
-    f" ON CONFLICT (task_id, attempt) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in TAKEN_OVER)}"
-    f" WHERE {TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL"
+INCOMING: Final = Merge(
+    table=TABLE,
+    columns=COLUMNS,
+    key=("task_id", "attempt"),
+    changes=TAKEN_OVER,
+    answer="id",
+    condition=f"{TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL",
+    decides_by=("owner", "visible_at"),
+    may_replace=lambda stored, _new: None not in stored,
 )
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
+DUE: Final = "visible_at <= %s AND owner IS NULL AND dead_at IS NULL ORDER BY visible_at"
 
 
 class Hints:
     """Where news of ready messages may come from. This one never has any: the worker polls."""
+
+    #: Seconds between polls while nothing happens; short here, for a poll is all the news there is.
+    patience: ClassVar[float] = 0.05
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable with the news, or -1."""
@@ -53,6 +63,12 @@ class Store(WorkerRows):
 
     #: Appended to a SELECT that must not wait for rows that others hold.
     skip_locked = ""
+    #: The order in which the relay takes what is ready; a database needs an index that has it.
+    relay_order = "queue, rank, id"
+    #: How changes of rows begin that are named by their ids.
+    updating = f"UPDATE {TABLE}"
+    deleting = f"DELETE FROM {TABLE}"
+
     # -- producing
 
     def insert(
@@ -67,10 +83,11 @@ class Store(WorkerRows):
         pending = iter(messages)
         while page := list(islice(pending, PAGE)):
             rows = {(message.task_id, message.attempt): self._row(message, owner, hold) for message in reversed(page)}
-            source, parameters = self.source(TABLE, COLUMNS, list(reversed(rows.values())))
-            statement = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) {source}{ON_CONFLICT} RETURNING id"
-            ids += self._insert_page(statement, parameters)
+            ids += self._insert_page(list(reversed(rows.values())))
         return ids
+
+    def _insert_page(self, rows: Sequence[Row]) -> list[int]:
+        return self.merge(INCOMING, rows)
 
     def _row(self, message: Message, owner: str | None, hold: datetime | None) -> tuple[Any, ...]:
         moment = self.moment(now())
@@ -92,9 +109,6 @@ class Store(WorkerRows):
             message.reason or "",
         )
 
-    def _insert_page(self, statement: str, parameters: list[Any]) -> list[int]:
-        return [row_id for (row_id,) in self.rows(statement, parameters)]
-
     def poke(self) -> None:
         """Hint to idle workers that something became ready. Only a hint: polling is the truth."""
 
@@ -112,20 +126,17 @@ class Store(WorkerRows):
         with transaction.atomic(using=self.alias):
             if not self.has_lease(owner):
                 return []
-            rows = self.rows(
-                f"UPDATE {TABLE} SET owner = %s WHERE id IN (SELECT id FROM {TABLE} WHERE queue = %s AND {READY}"
-                f" ORDER BY rank, id LIMIT %s{self.skip_locked}) RETURNING {TAKEN}",
-                [owner, queue, limit],
-            )
+            which = f"{self.through('celery_message_ready')} WHERE queue = %s AND {READY} ORDER BY rank, id LIMIT %s"
+            rows = self._change_some("owner = %s", [owner], which, [queue, limit], answer=TAKEN)
         return deliveries(rows)
 
     def finish(self, owner: str, ids: Sequence[int]) -> set[int]:
         """Delete messages that `owner` holds and return the ids that were really its own."""
-        return self._own(f"DELETE FROM {TABLE}", owner, ids)
+        return self._own(self.deleting, owner, ids)
 
     def release(self, owner: str, ids: Sequence[int], *, marked: bool = False) -> set[int]:
         """Give messages back, clean and uncounted. `marked` ones lose the start mark that this worker had put."""
-        return self._own(f"UPDATE {TABLE} SET owner = NULL, starts = starts - {int(marked)}", owner, ids)
+        return self._own(f"{self.updating} SET owner = NULL, starts = starts - {int(marked)}", owner, ids)
 
     def mark_started(self, owner: str, row_id: int, *, starts: int) -> bool:
         """Note durably that a suspect is about to run, for the `starts`-th time. False if it is not ours.
@@ -156,30 +167,37 @@ class Store(WorkerRows):
         statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND owner = %s"
         return self.run(statement, [self.moment(now()), reason, crashes, row_id, owner]) > 0
 
-    def _own(self, change: str, owner: str, ids: Sequence[int]) -> set[int]:
+    def _change_some(
+        self, change: str, values: Row, which: str, criteria: Row, *, answer: str
+    ) -> list[tuple[Any, ...]]:
+        """Change the rows that `which`, the end of a SELECT, finds and nobody has locked.
+
+        Returns of each what the change leaves as it was.
+        """
+        found = f"SELECT id FROM {which}{self.skip_locked}"
+        statement = f"UPDATE {TABLE} SET {change} WHERE id IN ({found}) RETURNING {answer}"
+        return self.rows(statement, [*values, *criteria])
+
+    def _own(self, change: str, owner: str, ids: Sequence[int], values: Row = ()) -> set[int]:
+        """Change or delete those of the rows `ids` that `owner` holds, and return their ids."""
         if not ids:
             return set()
-        among, values = self.among(ids)
-        return {
-            row_id
-            for (row_id,) in self.rows(f"{change} WHERE id {among} AND owner = %s RETURNING id", [*values, owner])
-        }
+        among, wanted = self.among(ids)
+        statement = f"{change} WHERE id {among} AND owner = %s RETURNING id"
+        return {row_id for (row_id,) in self.rows(statement, [*values, *wanted, owner])}
 
     def release_all_but(self, owner: str, ids: Collection[int]) -> int:
         """Give back, as suspects, what `owner` holds without knowing: claims whose answer was lost."""
         among, values = self.among(list(ids))
-        statement = f"UPDATE {TABLE} SET owner = NULL, suspect = TRUE WHERE owner = %s AND visible_at IS NULL"
+        statement = f"{self._of_owners} SET owner = NULL, suspect = TRUE WHERE owner = %s AND visible_at IS NULL"
         return self.run(f"{statement} AND NOT (id {among})", [owner, *values])
 
     # -- the steward's chores
 
     def promote(self, now: datetime, limit: int) -> int:
         """Make up to `limit` due messages ready, and return their number."""
-        return self.run(
-            f"UPDATE {TABLE} SET visible_at = NULL WHERE id IN (SELECT id FROM {TABLE} WHERE visible_at <= %s"
-            f" AND owner IS NULL AND dead_at IS NULL ORDER BY visible_at LIMIT %s{self.skip_locked})",
-            [self.moment(now), limit],
-        )
+        which = f"{self.through('celery_message_due')} WHERE {DUE} LIMIT %s"
+        return len(self._change_some("visible_at = NULL", [], which, [self.moment(now), limit], answer="id"))
 
     def take_for_relay(self, owner: str, now: datetime, limit: int) -> list[tuple[int, Message]]:
         """Claim up to `limit` due or ready messages of any queue, to be published and then finished.
@@ -190,28 +208,28 @@ class Store(WorkerRows):
             if not self.has_lease(owner):
                 text = f"the worker {owner} has no row any more"
                 raise LeaseLost(text)
-            rows = self._take(owner, now, f"{READY} ORDER BY queue, rank, id", [], limit)
+            rows = self._take(owner, now, self._ready_for_relay, [], limit)
             if len(rows) < limit:
-                due = "visible_at <= %s AND owner IS NULL AND dead_at IS NULL ORDER BY visible_at"
+                due = f"{self.through('celery_message_due')} WHERE {DUE}"
                 rows += self._take(owner, now, due, [self.moment(now)], limit - len(rows))
         return [relayed_message(row) for row in rows]
 
     def _take(self, owner: str, now: datetime, which: str, values: list[Any], limit: int) -> list[tuple[Any, ...]]:
-        return self.rows(
-            f"UPDATE {TABLE} SET owner = %s, visible_at = %s WHERE id IN"
-            f" (SELECT id FROM {TABLE} WHERE {which} LIMIT %s{self.skip_locked}) RETURNING task, {TAKEN}",
-            [owner, self.moment(now), *values, limit],
-        )
+        change = "owner = %s, visible_at = %s"
+        claim = [owner, self.moment(now)]
+        return self._change_some(change, claim, f"{which} LIMIT %s", [*values, limit], answer=f"task, {TAKEN}")
+
+    @property
+    def _ready_for_relay(self) -> str:
+        return f"{self.through('celery_message_owner')} WHERE {READY} ORDER BY {self.relay_order}"
 
     def postpone(self, owner: str, ids: Sequence[int], until: datetime) -> None:
         """Give messages back that nobody shall take before `until`."""
-        among, values = self.among(ids)
-        statement = f"UPDATE {TABLE} SET owner = NULL, visible_at = %s WHERE id {among} AND owner = %s"
-        self.run(statement, [self.moment(until), *values, owner])
+        self._own(f"{self.updating} SET owner = NULL, visible_at = %s", owner, ids, [self.moment(until)])
 
     def has_relayable(self, now: datetime) -> bool:
         """Tell whether `take_for_relay` would find something, without a lock."""
-        ready = self.rows(f"SELECT 1 FROM {TABLE} WHERE {READY} ORDER BY queue, rank, id LIMIT 1", [])
+        ready = self.rows(f"SELECT 1 FROM {self._ready_for_relay} LIMIT 1", [])
         due = self.next_due()
         return bool(ready) or (due is not None and due <= now)
 
@@ -228,15 +246,16 @@ class Store(WorkerRows):
 
     def drop_relay_claims(self, owner: str) -> int:
         """Let go of what an interrupted relay of this worker had claimed."""
-        return self.run(f"UPDATE {TABLE} SET owner = NULL WHERE owner = %s AND visible_at IS NOT NULL", [owner])
+        return self.run(f"{self._of_owners} SET owner = NULL WHERE owner = %s AND visible_at IS NOT NULL", [owner])
 
     def next_due(self) -> datetime | None:
         """Return the earliest moment for which a message waits."""
+        waiting = "visible_at IS NOT NULL AND owner IS NULL AND dead_at IS NULL"
         statement = (
-            f"SELECT MIN(visible_at) FROM {TABLE} WHERE visible_at IS NOT NULL AND owner IS NULL AND dead_at IS NULL"
+            f"SELECT visible_at FROM {self.through('celery_message_due')} WHERE {waiting} ORDER BY visible_at LIMIT 1"
         )
-        ((value,),) = self.rows(statement, [])
-        return self.read_moment(value)
+        rows = self.rows(statement, [])
+        return self.read_moment(rows[0][0]) if rows else None
 
 
 def as_bytes(body: Any) -> bytes:

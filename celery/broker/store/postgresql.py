@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from django.db import connections, transaction
 
-from celery.broker.store.base import READY, TAKEN, Hints, Store, deliveries
+from celery.broker.store.base import INCOMING, READY, TAKEN, Hints, Store, deliveries
+from celery.broker.store.statements import Row
 from celery.broker.store.workers import TABLE
 from celery.message import Delivery
 
@@ -17,6 +18,8 @@ POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle 
 
 class NotifyHints(Hints):
     """LISTEN on the dispatcher's own connection; psycopg hands on what arrives with any answer of the server."""
+
+    patience = 1.0
 
     def __init__(self, alias: str) -> None:
         with connections[alias].cursor() as cursor:
@@ -63,12 +66,13 @@ class PostgresqlStore(Store):
         )
         return deliveries(rows)
 
-    def _insert_page(self, statement: str, parameters: list[Any]) -> list[int]:
+    def _insert_page(self, rows: Sequence[Row]) -> list[int]:
         if connections[self.alias].in_atomic_block:
             self._poke_after_commit()
-            return super()._insert_page(statement, parameters)
+            return super()._insert_page(rows)
+        statement, parameters = self.merging(INCOMING, rows)
         poking = f"WITH new AS ({statement}), poke AS ({POKE}) SELECT id, (SELECT COUNT(*) FROM poke) FROM new"
-        return [row[0] for row in self.rows(poking, parameters)]
+        return [row_id for row_id, _ in self.rows(poking, parameters)]
 
     def _poke_after_commit(self) -> None:
         """Poke once a transaction, as far as that is seen from its last hooks."""

@@ -15,6 +15,8 @@ from celery.platform import FileWatch
 class FileHints(Hints):
     """The file system tells when any process writes to the database or its write-ahead log."""
 
+    patience = 1.0
+
     def __init__(self, path: str) -> None:
         self._watch = FileWatch([path, f"{path}-wal"])
 

@@ -1,11 +1,14 @@
 """Raw statements on one database: what all tables of the store need."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final
 
 from django.conf import settings
+from django.core.checks import CheckMessage
 from django.db import connections
 from django.db.utils import OperationalError, ProgrammingError
 from django.utils import timezone
@@ -14,7 +17,39 @@ from celery.exceptions import SchemaMissing
 
 MISSING: Final = re.compile(
     r"no such (table|column)|relation \"celery_\w+\" does not exist|column .* does not exist|has no column named"
+    r"|Table '.*celery_\w+' doesn't exist|Unknown column|Key 'celery_\w+' doesn't exist"
 )
+
+Row = Sequence[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """How rows are inserted into a table that may have some of them already.
+
+    The rule of what may be overwritten is said twice, for databases that can evaluate it while they insert, and for
+    those that cannot; the contract tests hold both together.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    #: The first columns, which are unique together.
+    key: tuple[str, ...]
+    #: What is taken from the new row when it overwrites a stored one.
+    changes: tuple[str, ...]
+    #: What is returned of each row that was inserted or overwritten.
+    answer: str
+    #: When a stored row is overwritten, in SQL; `excluded` is the new one.
+    condition: str
+    #: The columns of a stored row that decide it in Python, and how: by their values and the new row.
+    decides_by: tuple[str, ...]
+    may_replace: Callable[[Row, Row], bool]
+
+    @cached_property
+    def conflict(self) -> str:
+        """Return the clause that says it in SQL."""
+        changes = ", ".join(f"{column} = excluded.{column}" for column in self.changes)
+        return f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changes} WHERE {self.condition}"
 
 
 class Statements:
@@ -23,12 +58,19 @@ class Statements:
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
+    def check(self) -> list[CheckMessage]:
+        """Return what Django's system checks should say of the settings of this database. Opens no connection."""
+        return []
+
+    def shortcoming(self) -> str | None:
+        """Ask the server, and return what keeps a worker from using it, or None."""
+        return None
+
     def rows(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Execute and return all rows. Raises SchemaMissing, and what the database raises."""
         with connections[self.alias].cursor() as cursor:
             self._execute(cursor, statement, parameters)
-            found: list[tuple[Any, ...]] = cursor.fetchall()
-            return found
+            return list(cursor.fetchall())
 
     def run(self, statement: str, parameters: Sequence[Any]) -> int:
         """Execute and return the number of rows changed. Raises as `rows` does."""
@@ -44,6 +86,20 @@ class Statements:
                 raise
             text = f"the tables of celery are missing or too old in DATABASES[{self.alias!r}]: run `manage.py migrate`"
             raise SchemaMissing(text) from error
+
+    def merge(self, rule: Merge, rows: Sequence[Row]) -> list[Any]:
+        """Insert `rows`, whose keys differ, or overwrite by `rule`; return the answers of those that won.
+
+        One statement, or one transaction. Raises as `rows` does.
+        """
+        statement, parameters = self.merging(rule, rows)
+        return [answer for (answer,) in self.rows(statement, parameters)]
+
+    def merging(self, rule: Merge, rows: Sequence[Row]) -> tuple[str, list[Any]]:
+        """Return the statement of `merge` and its parameters."""
+        source, parameters = self.source(rule.table, rule.columns, rows)
+        names = ", ".join(rule.columns)
+        return f"INSERT INTO {rule.table} ({names}) {source}{rule.conflict} RETURNING {rule.answer}", parameters
 
     def among(self, ids: Sequence[Any]) -> tuple[str, list[Any]]:
         """Return the condition "one of these" and its parameters."""

@@ -15,6 +15,16 @@ class WorkerRows(Statements):
 
     #: Appended to the SELECT that keeps the own worker row from vanishing during a transaction.
     share_lock = ""
+    #: Appended to the INSERT of a worker that may have its row already.
+    unless_enlisted = " ON CONFLICT (owner) DO NOTHING"
+
+    def through(self, index: str) -> str:  # noqa: ARG002 - for databases that have to be told
+        """Return the table, as a SELECT names it that shall find its rows by `index`."""
+        return TABLE
+
+    @property
+    def _of_owners(self) -> str:
+        return f"UPDATE {self.through('celery_message_owner')}"
 
     def enlist(  # noqa: PLR0913 - the columns
         self, owner: str, *, name: str, pid: int, queues: Sequence[str], concurrency: int, lease: float
@@ -24,7 +34,7 @@ class WorkerRows(Statements):
         self.run(
             "INSERT INTO celery_worker"
             " (owner, name, pid, queues, concurrency, lease, counter, idle, started_at, seen_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, 0, FALSE, %s, %s) ON CONFLICT (owner) DO NOTHING",
+            f" VALUES (%s, %s, %s, %s, %s, %s, 0, FALSE, %s, %s){self.unless_enlisted}",
             [owner, name, pid, ",".join(queues), concurrency, lease, moment, moment],
         )
 
@@ -58,8 +68,8 @@ class WorkerRows(Statements):
         return self._give_back_all("owner IS NOT NULL AND owner NOT IN (SELECT owner FROM celery_worker)", [])
 
     def _give_back_all(self, condition: str, values: list[Any]) -> int:
-        change = f"UPDATE {TABLE} SET owner = NULL, suspect = (suspect OR visible_at IS NULL) WHERE "
-        return self.run(change + condition, values)
+        change = "owner = NULL, suspect = (suspect OR visible_at IS NULL)"
+        return self.run(f"{self._of_owners} SET {change} WHERE {condition}", values)
 
     def has_lease(self, owner: str) -> bool:
         """Tell whether `owner` may hold messages; inside a transaction, for as long as that lasts."""

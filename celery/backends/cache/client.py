@@ -143,4 +143,4 @@ def _of(table: Mapping[type, Mapping[str, Any]], cls: type) -> Mapping[str, Any]
 
 #: As with Django's own clients, the connection of a thread that serves requests ends with its request.
 clients: Final = Clients()
-request_finished.connect(clients.drop, dispatch_uid="celery.backends.cache_client")
+request_finished.connect(clients.drop, dispatch_uid="celery.backends.cache.client")

@@ -17,9 +17,9 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from celery import conf
-from celery.backends import cache_client, cache_expiry
 from celery.backends.base import BaseBackend, Result, may_replace, survivors
-from celery.backends.cache_client import clients
+from celery.backends.cache import client, expiry
+from celery.backends.cache.client import clients
 from celery.backends.records import from_text, to_text
 from celery.exceptions import ResultBackendUnreachable, UnencodableResult
 
@@ -74,11 +74,11 @@ class Backend(BaseBackend):
 
     def cleanup(self) -> int:
         """Delete what has expired, of whomever it is, from caches that do not do that themselves: files, a table."""
-        return cache_expiry.delete_expired(self._cache())
+        return expiry.delete_expired(self._cache())
 
     def check(self) -> list[CheckMessage]:
         """Refuse caches that no other process can see, and warn of those that count their entries."""
-        return list(cache_client.check())
+        return list(client.check())
 
     # -- writing
 
@@ -107,7 +107,7 @@ class Backend(BaseBackend):
         self._prove(refusal)
         reason = f" ({refusal})" if refusal else ""
         message = (
-            f"the cache {cache_client.shown(conf.CACHE_ALIAS)} does not keep its {len(text):,} bytes{reason}. "
+            f"the cache {client.shown(conf.CACHE_ALIAS)} does not keep its {len(text):,} bytes{reason}. "
             "memcached takes 1 MB unless its option -I says otherwise. Store the data elsewhere, return where they are"
         )
         raise UnencodableResult(message) from refusal
@@ -185,7 +185,7 @@ def _is_of_the_connection(error: Exception | None) -> bool:
 
 def _unreachable(error: Exception | None) -> str:
     reason = f"{type(error).__name__}: {error}" if error else "it took a value and does not have it"
-    return f"the cache of results {cache_client.shown(conf.CACHE_ALIAS)} does not work now: {reason}"
+    return f"the cache of results {client.shown(conf.CACHE_ALIAS)} does not work now: {reason}"
 
 
 @lru_cache(maxsize=1000)

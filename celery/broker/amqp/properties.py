@@ -11,7 +11,7 @@ from uuid import uuid4
 from amqp.serialization import dumps
 
 from celery import message as wire
-from celery.broker.amqp_frames import Arrival
+from celery.broker.amqp.frames import Arrival
 from celery.message import Delivery, Message
 
 #: The longest short string of AMQP, in bytes.

@@ -17,9 +17,9 @@ from amqp.exceptions import ConnectionError as AmqpConnectionError
 
 from celery import conf
 from celery import message as wire
-from celery.broker.amqp_frames import content, opening
-from celery.broker.amqp_properties import SHORT, properties_of
-from celery.broker.amqp_transport import connect, server_of
+from celery.broker.amqp.frames import content, opening
+from celery.broker.amqp.properties import SHORT, properties_of
+from celery.broker.amqp.transport import connect, server_of
 from celery.exceptions import BrokerUnreachable, CeleryError, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 

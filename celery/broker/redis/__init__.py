@@ -1,7 +1,7 @@
 """The broker on Redis: ``redis://user:password@host:port/database``, or ``rediss://`` for TLS.
 
-Here are the broker and the worker's side; `redis_publisher` publishes, `redis_connection` has the connections,
-`redis_envelope` the form of a message, and `redis_scripts` what the server does in one step.
+Here are the broker and the worker's side; `publisher` publishes, `connection` has the connections,
+`envelope` the form of a message, and `scripts` what the server does in one step.
 """
 
 import logging
@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from celery.broker.base import Consumer
 from celery.broker.outbox import OutboxBroker
-from celery.broker.redis_connection import Address, Line, RedisError, RefusedError, address_of, explained
-from celery.broker.redis_envelope import read
-from celery.broker.redis_publisher import Publisher, hint_of
-from celery.broker.redis_scripts import BRING_BACK, GIVE_BACK, HELD, JOIN, REGISTRY, TAKE
+from celery.broker.redis.connection import Address, Line, RedisError, RefusedError, address_of, explained
+from celery.broker.redis.envelope import read
+from celery.broker.redis.publisher import Publisher, hint_of
+from celery.broker.redis.scripts import BRING_BACK, GIVE_BACK, HELD, JOIN, REGISTRY, TAKE
 from celery.exceptions import CeleryError
 from celery.message import Delivery, Message
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from celery import conf
 from celery import message as wire
-from celery.broker.redis_connection import DISCONNECTED, Address, Line, RedisError, explained
-from celery.broker.redis_envelope import envelope_of, step_of
+from celery.broker.redis.connection import DISCONNECTED, Address, Line, RedisError, explained
+from celery.broker.redis.envelope import envelope_of, step_of
 from celery.exceptions import CeleryError
 from celery.message import Message
 

@@ -1,7 +1,7 @@
 """The broker on RabbitMQ: ``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS.
 
-Here are the broker and the worker's side; `amqp_publisher` publishes, `amqp_transport` has the connections, and
-`amqp_frames` and `amqp_properties` what is read and written on them.
+Here are the broker and the worker's side; `publisher` publishes, `transport` has the connections, and
+`frames` and `properties` what is read and written on them.
 """
 
 import time
@@ -14,10 +14,10 @@ from amqp import spec
 from amqp.exceptions import AMQPError
 
 from celery import conf
-from celery.broker.amqp_frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
-from celery.broker.amqp_properties import delivery_of
-from celery.broker.amqp_publisher import Publisher, declare, explained, user_timeout
-from celery.broker.amqp_transport import Connection, connect
+from celery.broker.amqp.frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
+from celery.broker.amqp.properties import delivery_of
+from celery.broker.amqp.publisher import Publisher, declare, explained, user_timeout
+from celery.broker.amqp.transport import Connection, connect
 from celery.broker.base import Consumer
 from celery.broker.outbox import OutboxBroker
 from celery.exceptions import CeleryError, UnroutableMessage

@@ -23,7 +23,7 @@ from amqp.transport import SSLTransport, TCPTransport
 from kombu.transport.pyamqp import DEFAULT_PORT, DEFAULT_SSL_PORT
 from kombu.transport.pyamqp import Transport as StockTransport
 
-from celery.broker.amqp_frames import END, ENVELOPE, Frame
+from celery.broker.amqp.frames import END, ENVELOPE, Frame
 
 RECEIVE: Final = 256 * 1024
 #: No server agrees on frames of this size: who announces one does not speak AMQP.

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from kombu.utils.json import dumps, loads
 
-from celery.broker.amqp_frames import Arrival
-from celery.broker.amqp_properties import delivery_of, headers_of
+from celery.broker.amqp.frames import Arrival
+from celery.broker.amqp.properties import delivery_of, headers_of
 from celery.message import Delivery, Message
 
 #: kombu's most urgent priority on Redis is 0, and 9 its least; ours is the other way round, as on every broker.

@@ -19,8 +19,8 @@ from django.core.checks import CheckMessage
 from celery import conf
 from celery.backends.base import BaseBackend, Result, may_replace, survivors
 from celery.backends.records import from_text, to_text
-from celery.backends.tyrant_client import Client
-from celery.backends.tyrant_protocol import LARGEST, Request, get, getpart, mget, out, put, putcat, putkeep, vsiz
+from celery.backends.tyrant.client import Client
+from celery.backends.tyrant.protocol import LARGEST, Request, get, getpart, mget, out, put, putcat, putkeep, vsiz
 from celery.exceptions import ImproperlyConfigured, ResultBackendUnreachable, ResultBackendUnusable
 
 logger = logging.getLogger("celery.backends")

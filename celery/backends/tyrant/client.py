@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from celery.backends.tyrant_protocol import SLOWEST, Answers, NonsenseError, Request, Value_co, stat
+from celery.backends.tyrant.protocol import SLOWEST, Answers, NonsenseError, Request, Value_co, stat
 from celery.exceptions import CeleryError, ResultBackendUnreachable, ResultBackendUnusable
 
 #: Requests, and bytes of them, that are written before their answers are read.
