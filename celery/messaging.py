@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from django.utils.asyncio import async_unsafe
 
-from celery import backends, broker, conf, states
+from celery import backends, broker, conf
 from celery import message as wire
 from celery.broker.taking import Source, source_of
 from celery.calling import message_of, moment
@@ -68,7 +68,13 @@ class TaskPublisher:
         **opts: Any,
     ) -> str:
         """Send a task again under the id that it had, and return that: a new attempt if the last one is over."""
-        return _publish(task_name, task_args, task_kwargs, {**opts, "task_id": task_id}, attempt=attempt_after(task_id))
+        return _publish(
+            task_name,
+            task_args,
+            task_kwargs,
+            {**opts, "task_id": task_id},
+            attempt=backends.default().next_attempt(task_id),
+        )
 
     def close(self) -> None:
         """Do nothing: connections belong to the broker, one a thread."""
@@ -108,12 +114,6 @@ def _publish(  # noqa: PLR0913 - the classic signatures
     )
     broker.current().send([message])
     return message.task_id
-
-
-def attempt_after(task_id: str) -> int:
-    """Return the number of the attempt whose result would be accepted now."""
-    stored = backends.default().fetch([task_id]).get(task_id)
-    return stored.attempt + (stored.state in states.CLOSED_STATES) if stored else 1
 
 
 # -- consuming

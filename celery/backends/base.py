@@ -18,9 +18,13 @@ from django.core.checks import CheckMessage
 from celery import conf, states
 from celery.backends import exceptions as stored_exceptions
 from celery.backends.exceptions import find_nearest_pickleable_exception
-from celery.exceptions import TimeoutError  # noqa: A004 - the classic name
-from celery.exceptions import UnpickleableExceptionWrapper
+from celery.exceptions import (
+    TimeoutError,  # noqa: A004 - the classic name
+    UnpickleableExceptionWrapper,
+)
 from celery.message import from_json, to_json
+
+__all__ = ["BaseBackend", "Result", "UnpickleableExceptionWrapper", "find_nearest_pickleable_exception"]
 
 __all__ = ["BaseBackend", "Result", "UnpickleableExceptionWrapper", "find_nearest_pickleable_exception"]
 
@@ -114,6 +118,11 @@ class BaseBackend(ABC):
         """Return the value, the exception instance of a failed attempt, or None."""
         stored = self.fetch([task_id]).get(task_id)
         return self.to_python(stored) if stored else None
+
+    def next_attempt(self, task_id: str) -> int:
+        """Return the number of the attempt whose result would be accepted now."""
+        stored = self.fetch([task_id]).get(task_id)
+        return stored.attempt + (stored.state in states.CLOSED_STATES) if stored else 1
 
     def is_done(self, task_id: str) -> bool:
         """Tell whether the task executed successfully."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.utils.asyncio import async_unsafe
 
-from celery import backends, broker, states
+from celery import backends, broker
 from celery.calling import message_of, moment
 from celery.exceptions import MeaninglessOption
 from celery.message import Message
@@ -88,9 +88,8 @@ def delay_task(task_name: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
 
 def requeue(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResult[Any]:
     """Send a task again under the id that it had: a new attempt if the last one is over, so that its result counts."""
-    stored = backends.default().fetch([task_id]).get(task_id)
-    attempt = stored.attempt + (stored.state in states.CLOSED_STATES) if stored else 1
-    return send_messages(task, [message_of(task, args, kwargs, task_id=task_id, attempt=attempt)])[0]
+    message = message_of(task, args, kwargs, task_id=task_id, attempt=backends.default().next_attempt(task_id))
+    return send_messages(task, [message])[0]
 
 
 def is_done(task_id: str) -> bool:

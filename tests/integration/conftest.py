@@ -1,10 +1,10 @@
-"""Places for a real celeryd: SQLite, PostgreSQL, and RabbitMQ beside PostgreSQL.
+"""Places for a real celeryd: SQLite, PostgreSQL, MariaDB, RabbitMQ beside PostgreSQL, and Redis beside SQLite.
 
 `place` belongs to one test. `shared` is a worker of a whole module, for tests that leave it as they found it.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_django import DjangoDbBlocker
 
+from tests import mariadb
 from tests.integration import places
 from tests.integration.places import Place, opened
 from tests.integration.worker import WorkerProcess
@@ -21,6 +22,27 @@ PLACES = (
     pytest.param("postgresql", marks=pytest.mark.postgres),
     pytest.param("rabbitmq", marks=[pytest.mark.postgres, pytest.mark.rabbitmq]),
 )
+#: A third database of which the store alone differs: for the modules whose tests meet the store under stress.
+MARIADB = pytest.param("mariadb", marks=pytest.mark.mariadb)
+ON_MARIADB_TOO = frozenset({"test_crashes", "test_lost_processes", "test_round_trip", "test_volume"})
+#: A second broker beside a database, in a database of its own on the server.
+REDIS = pytest.param("redis", marks=pytest.mark.redis)
+ON_REDIS_TOO = frozenset({"test_crashes", "test_round_trip"})
+REDIS_DATABASE = 3
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test its places in turn."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    more = [MARIADB] if module in ON_MARIADB_TOO else []
+    brokers = [REDIS] if module in ON_REDIS_TOO else []
+    for fixture, usual in (
+        ("place", [*PLACES, *brokers]),
+        ("database_place", PLACES[:2]),
+        ("shared", [*PLACES, *brokers]),
+    ):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, [*usual, *more], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -38,27 +60,39 @@ def postgres_template(postgres_url: str, django_db_setup: None, django_db_blocke
         yield database
 
 
+@pytest.fixture(scope="session")
+def mariadb_template(mariadb_url: str, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    with django_db_blocker.unblock(), mariadb.mariadb_database(mariadb_url, "integration") as database:
+        places.migrate(database)
+        yield database
+
+
 @contextmanager
 def made(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
     """Make a place of this kind and open it."""
     blocker: DjangoDbBlocker = request.getfixturevalue("django_db_blocker")
     request.getfixturevalue("django_db_setup")
-    if kind == "sqlite":
-        database = places.copy_of_sqlite(request.getfixturevalue("sqlite_template"), folder)
-        with (
-            blocker.unblock(),
-            opened(Place(kind=kind, database=database, broker_url="django://", folder=folder)) as place,
-        ):
-            yield place
-        return
-    broker_url = "django://" if kind == "postgresql" else _rabbitmq(request)
-    template: str = request.getfixturevalue("postgres_template")
     with (
-        places.postgres_database(request.getfixturevalue("postgres_url"), template=template) as database,
+        _database(kind, request, folder) as database,
         blocker.unblock(),
-        opened(Place(kind=kind, database=database, broker_url=broker_url, folder=folder)) as place,
+        opened(Place(kind=kind, database=database, broker_url=_broker(kind, request), folder=folder)) as place,
     ):
         yield place
+
+
+def _database(kind: str, request: pytest.FixtureRequest, folder: Path) -> AbstractContextManager[str]:
+    if kind in {"sqlite", "redis"}:
+        return nullcontext(places.copy_of_sqlite(request.getfixturevalue("sqlite_template"), folder))
+    if kind == "mariadb":
+        return places.mariadb_copy(request.getfixturevalue("mariadb_template"))
+    template: str = request.getfixturevalue("postgres_template")
+    return places.postgres_database(request.getfixturevalue("postgres_url"), template=template)
+
+
+def _broker(kind: str, request: pytest.FixtureRequest) -> str:
+    if kind == "redis":
+        return f"{request.getfixturevalue('redis_url')}/{REDIS_DATABASE}"
+    return _rabbitmq(request) if kind == "rabbitmq" else "django://"
 
 
 def _rabbitmq(request: pytest.FixtureRequest) -> str:
@@ -68,14 +102,14 @@ def _rabbitmq(request: pytest.FixtureRequest) -> str:
     return url
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """The place in turn, empty."""
     with made(request.param, request, tmp_path) as found:
         yield found
 
 
-@pytest.fixture(params=PLACES[:2])
+@pytest.fixture
 def database_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A place whose database is the queue."""
     with made(request.param, request, tmp_path) as found:
@@ -102,7 +136,7 @@ def shared_settings() -> dict[str, Any]:
     return {"CELERY_UNKNOWN_TASK_PATIENCE": 0.5, "CELERYD_LEASE": 5}
 
 
-@pytest.fixture(scope="module", params=PLACES)
+@pytest.fixture(scope="module")
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, shared_settings: dict[str, Any]
 ) -> Iterator[WorkerProcess]:

@@ -20,6 +20,7 @@ from celery import broker
 from celery.broker import store
 from celery.broker.store.base import Store
 from celery.models import Message, TaskMeta, Worker
+from tests import mariadb
 from tests.helpers import OneDatabase
 from tests.shop import ledger
 from tests.shop.database_url import database_from
@@ -102,6 +103,9 @@ def opened(place: Place) -> Iterator[Place]:
 
 
 def _delete_queue(place: Place) -> None:
+    if place.broker_url.startswith("redis:"):
+        broker.by_url(place.broker_url).discard_all(place.queue)
+        return
     with kombu.Connection(place.broker_url) as connection:
         connection.default_channel.queue_delete(place.queue)
 
@@ -144,3 +148,15 @@ def postgres_database(url: str, *, template: str | None = None) -> Iterator[str]
     yield f"{url.rpartition('/')[0]}/{name}"
     with psycopg.connect(address, autocommit=True) as server:
         server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextmanager
+def mariadb_copy(template: str) -> Iterator[str]:
+    """Make a database beside the one of the URL `template`, with the same tables and no rows, and remove it."""
+    with mariadb.mariadb_database(template, "integration") as url:
+        name, source = url.rpartition("/")[2], template.rpartition("/")[2]
+        with mariadb.connected(url) as server, server.cursor() as cursor:
+            cursor.execute(f"SHOW TABLES FROM {source}")
+            for (table,) in cursor.fetchall():
+                cursor.execute(f"CREATE TABLE {name}.{table} LIKE {source}.{table}")
+        yield url

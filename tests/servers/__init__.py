@@ -17,7 +17,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from tests.servers import postgresql, rabbitmq
+from tests.servers import mariadb, memcached, postgresql, rabbitmq, redis
 from tests.servers.install import ensure_installed
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from tests.servers.base import Server
 
-KINDS: dict[str, type[Server]] = {kind.name: kind for kind in (postgresql.PostgreSQL, rabbitmq.RabbitMQ)}
+KINDS: dict[str, type[Server]] = {
+    kind.name: kind
+    for kind in (mariadb.MariaDB, memcached.Memcached, postgresql.PostgreSQL, rabbitmq.RabbitMQ, redis.Redis)
+}
 
 
 @contextmanager

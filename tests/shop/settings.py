@@ -1,7 +1,7 @@
 """What `startproject` writes, plus two apps and four environment variables.
 
 CELERY_BROKER_URL   where messages wait (default: a queue in the database below)
-SHOP_DATABASE       path of a SQLite file, or postgres://user:password@host:port/name
+SHOP_DATABASE       path of a SQLite file, or postgres://user:password@host:port/name, or mysql://... likewise
 SHOP_QUEUE          name of the default queue
 SHOP_DEBUG          1 switches DEBUG on
 """

@@ -51,7 +51,7 @@ class Status:
     def collect(self) -> dict[str, Any]:
         """Ask the database, and the broker if it is another one."""
         workers = [self._worker(row) for row in Worker.objects.using(self._broker.alias).order_by("name", "owner")]
-        names = {conf.QUEUE, *(queue for worker in workers for queue in worker["queues"])}
+        names = {conf.AMQP_CONSUMER_QUEUE, *(queue for worker in workers for queue in worker["queues"])}
         return {
             "queues": self._remote_queues(names) if self._broker.relays else self._own_queues(names),
             "workers": workers,
