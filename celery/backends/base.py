@@ -26,8 +26,6 @@ from celery.message import from_json, to_json
 
 __all__ = ["BaseBackend", "Result", "UnpickleableExceptionWrapper", "find_nearest_pickleable_exception"]
 
-__all__ = ["BaseBackend", "Result", "UnpickleableExceptionWrapper", "find_nearest_pickleable_exception"]
-
 FIRST_PAUSE: Final = 0.0005
 LONGEST_PAUSE: Final = 0.05
 GROWTH: Final = 1.25

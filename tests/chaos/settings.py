@@ -14,4 +14,7 @@ from tests.shop.settings import INSTALLED_APPS as _APPS
 
 INSTALLED_APPS = [*_APPS, "tests.chaos"]
 
+#: Only what the producer sends is counted.
+CELERYD_BEAT = False
+
 CELERYD_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from celery.backends.cache_client import clients
+from celery.backends.cache.client import clients
 from celery.exceptions import ResultBackendUnreachable, UnencodableResult
 from tests.helpers import eventually
 from tests.integration.places import Place

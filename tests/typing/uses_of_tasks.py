@@ -5,8 +5,8 @@ Each wrong line is marked with the error that mypy must find in it; `test_typing
 
 from typing import Any, assert_type
 
-from celery.result import AsyncResult
-from celery.task import FunctionTask, Task, task
+from celery.result import AsyncResult, TaskSetResult
+from celery.task import FunctionTask, Task, TaskSet, dmap, dmap_async, execute_remote, task
 
 
 @task
@@ -26,6 +26,10 @@ class Multiply(Task):
         return x * y
 
 
+def divide(x: float, y: float) -> float:
+    return x / y
+
+
 def right() -> None:
     assert_type(add(1, y=2), int)
     assert_type(add.delay(1), AsyncResult[int])
@@ -39,6 +43,14 @@ def right() -> None:
     assert_type(add.name, str)
     assert_type(Multiply.delay(2, 3), AsyncResult[Any])
     assert_type(Multiply()(2, 3), Any)
+    assert_type(TaskSet(add, [[[1], {"y": 2}]]).run(), TaskSetResult[int])
+    assert_type(TaskSet(ship, [[["7"]]]).join(timeout=5), list[list[str]])
+    assert_type(TaskSet("typing.ship", [[["7"]]]).join(), list[Any])
+    assert_type(TaskSet(Multiply, []).run().subtasks, list[AsyncResult[Any]])
+    assert_type(next(TaskSet(add, [[[1]]]).iterate()), int)
+    assert_type(dmap(divide, [[4, 2], (1, 3)], timeout=5), list[float])
+    assert_type(dmap_async(divide, [[4, 2]]).get(), list[float])
+    assert_type(execute_remote(divide, 4, y=2).get(), float)
 
 
 def wrong() -> None:
@@ -54,6 +66,10 @@ def wrong() -> None:
     add.delay(1).get("soon")  # type: ignore[arg-type]
     add.delay_many([1, 2])  # type: ignore[list-item]
     task(42)  # type: ignore[call-overload]
+    execute_remote(divide, 4)  # type: ignore[call-arg]
+    execute_remote(divide, "4", 2)  # type: ignore[arg-type]
+    dmap(divide, [4, 2])  # type: ignore[list-item]
+    TaskSet(add)  # type: ignore[call-overload]
 
 
 def wrong_types_of_results() -> tuple[str, str, FunctionTask[[str], int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from celery.backends.tyrant_client import Client
+from celery.backends.tyrant.client import Client
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from celery.backends.tyrant_protocol import stat
+from celery.backends.tyrant.protocol import stat
 from tests.tyrant.recorded import one
 
 #: The greeting of each connection: a server with a database that can be used.
