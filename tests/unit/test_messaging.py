@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from celery import backends, broker, messaging, states
-from celery.backends.base import Result
+from celery.backends.base import BaseBackend, Result
 from celery.broker import taking
 from celery.broker.memory import MemoryBroker
 from celery.exceptions import LeaseLost, MeaninglessOption, UndecodableMessage
@@ -106,11 +106,14 @@ class TestPublishing:
             async_to_sync(send)()
 
 
-class Known:
+class Known(BaseBackend):
     """A backend that knows these results."""
 
     def __init__(self, *results: Result) -> None:
         self._results = {result.task_id: result for result in results}
+
+    def store(self, results: Any) -> set[str]:
+        raise NotImplementedError
 
     def fetch(self, task_ids: Any) -> dict[str, Result]:
         return {task_id: self._results[task_id] for task_id in task_ids if task_id in self._results}
