@@ -1,0 +1,1 @@
+"""An app with periodic tasks, for the workers of one test only."""
