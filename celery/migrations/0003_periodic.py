@@ -1,5 +1,7 @@
 from django.db import migrations, models
 
+from celery.migrations._operations import OnMysql
+
 
 class Migration(migrations.Migration):
     dependencies = [("celery", "0002_indexes_without_conditions")]
@@ -20,5 +22,12 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={"verbose_name": "periodic task", "db_table": "celery_periodictaskmeta"},
+        ),
+        # Names that differ in case are two tasks.
+        OnMysql(
+            [
+                "ALTER TABLE celery_periodictaskmeta ENGINE = InnoDB,"
+                " CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}"
+            ]
         ),
     ]

@@ -112,7 +112,11 @@ core    celery.worker.writes
 face    celery.apps
 face    celery.bin
 face    celery.bin.celeryd
-face    celery.checks                               kombu.serialization
+face    celery.checks
+face    celery.checks.databases
+face    celery.checks.places
+face    celery.checks.settings                      kombu.serialization
+face    celery.checks.views
 face    celery.dead                                 celery.models
 face    celery.management
 face    celery.management.commands
