@@ -40,9 +40,6 @@ def message_of(  # noqa: PLR0913 - what a call can say
     queue = queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.AMQP_CONSUMER_QUEUE
     priority = priority if priority is not None else getattr(task, "priority", None)
     _check_options(task_id=task_id or None, queue=queue, priority=priority)
-    if isinstance(args, str | bytes):
-        text = f"the arguments of a call of {name} come as a list or tuple, not as {args!r:.80}: write ({args!r:.20},)"
-        raise TypeError(text)
     call = Call(
         task=name,
         task_id=task_id or str(uuid.uuid4()),

@@ -109,6 +109,7 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
     if serializer not in serializers.name_to_type:
         text = f"there is no serializer {serializer!r}; there are: {', '.join(sorted(serializers.name_to_type))}"
         raise UnsendableArgument(text)
+    _check_shape(call)
     try:
         args = [_carried(value) for value in call.args]
         kwargs = {name: _carried(value) for name, value in call.kwargs.items()}
@@ -123,6 +124,17 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
         )
         raise MessageTooLarge(text)
     return content_type, encoding, body
+
+
+def _check_shape(call: Call) -> None:
+    if isinstance(call.args, str | bytes):
+        text = (
+            f"the arguments of a call of {call.task} come as a list or tuple, not as a text: write ({call.args!r:.20},)"
+        )
+        raise TypeError(text)
+    names: list[Any] = list(call.kwargs)
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise UnsendableArgument(f"the keyword argument {odd[0]!r:.80} of {call.task} has a name that is not a text")
 
 
 def serializer_of(content_type: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import discovery
 from celery.exceptions import AlreadyRegistered, InvalidTask, NotRegistered
+from celery.retries import check_policy
 
 type_ = type
 
@@ -31,6 +32,8 @@ class TaskRegistry(dict[str, Any]):
         task = task() if isinstance(task, type_) else task
         known_as = name or task_name or getattr(task, "name", None) or ""
         _check_name(task, known_as)
+        if trouble := check_policy(task):
+            raise InvalidTask(f"{_origin(task)} cannot be a task: {trouble}")
         holder = self.get(known_as)
         if holder is not None and _origin(holder) != _origin(task):
             text = (

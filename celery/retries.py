@@ -14,6 +14,8 @@ from celery.exceptions import MaxRetriesExceeded, NotInATask, RetryTask
 
 #: Seconds beyond which pauses do not grow.
 LONGEST_PAUSE: Final = 3600.0
+#: Seconds beyond which an interval is a slip of the hand.
+LONGEST_INTERVAL: Final = 366 * 24 * 3600.0
 #: A pause is spread by this part of itself to both sides, so that what failed together does not come back together.
 JITTER: Final = 0.25
 
@@ -34,8 +36,10 @@ def request(  # noqa: PLR0913 - the classic signature
     """
     exc = exc or sys.exception()
     now = running.get()
-    if now is None:
-        raise exc or NotInATask("retry() asks the worker for another attempt, but this is no worker's run of a task")
+    name = getattr(task, "name", None)
+    if now is None or now.name != name:
+        found = f"a worker runs {now.name}" if now else "no worker runs anything"
+        raise exc or NotInATask(f"{name} asks for another attempt, but here {found}")
     limit = max_retries if max_retries is not None else getattr(task, "max_retries", None)
     if limit is not None and now.retries >= limit:
         raise exc or MaxRetriesExceeded(f"{now.name} asked for another attempt after {now.retries} retries")
@@ -43,6 +47,25 @@ def request(  # noqa: PLR0913 - the classic signature
     if kwargs is not None:
         kwargs = without_defaults(kwargs, task_id=now.task_id, task_name=now.name)
     raise RetryTask(exc, args=args, kwargs=kwargs, when=when) from exc
+
+
+def check_policy(task: Any) -> str | None:
+    """Return what is wrong with the options of `task` that concern retries, as a sentence, or None."""
+    limit = getattr(task, "max_retries", None)
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0):
+        return f"max_retries is a number from 0, or None for no limit, not {limit!r:.80}"
+    interval = getattr(task, "retry_interval", 0)
+    is_number = isinstance(interval, int | float | timedelta) and not isinstance(interval, bool)
+    if not is_number or not 0 <= _seconds(interval) <= LONGEST_INTERVAL:
+        return f"retry_interval is a number of seconds from 0, at most a year, or a timedelta, not {interval!r:.80}"
+    kinds = getattr(task, "auto_retry", False)
+    if not isinstance(kinds, bool) and not _are_exceptions(kinds):
+        return f"auto_retry is True, False or a tuple of exception classes, not {kinds!r:.80}"
+    return None
+
+
+def _are_exceptions(kinds: Any) -> bool:
+    return isinstance(kinds, tuple) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds)
 
 
 def is_automatic(task: Any, error: Exception) -> bool:
@@ -66,6 +89,10 @@ def pause(interval: float | timedelta, retries: int, *, chance: float = 0.0) -> 
     >>> pause(2, 1000)
     3600.0
     """
-    seconds = interval.total_seconds() if isinstance(interval, timedelta) else float(interval)
+    seconds = _seconds(interval)
     doubled = math.ldexp(seconds, min(retries, 64)) * (1 + chance)
     return max(0.0, min(doubled, max(LONGEST_PAUSE, seconds)))
+
+
+def _seconds(interval: float | timedelta) -> float:
+    return interval.total_seconds() if isinstance(interval, timedelta) else float(interval)

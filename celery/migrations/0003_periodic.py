@@ -25,9 +25,6 @@ class Migration(migrations.Migration):
         ),
         # Names that differ in case are two tasks.
         OnMysql(
-            [
-                "ALTER TABLE celery_periodictaskmeta ENGINE = InnoDB,"
-                " CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}"
-            ]
+            ["ALTER TABLE celery_periodictaskmeta ENGINE = InnoDB, CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}"]
         ),
     ]

@@ -29,7 +29,7 @@ from celery.worker.writer import Writer
 #: The longest result, in characters of JSON: databases refuse a gigabyte, and it must pass through memory many times.
 LARGEST_RESULT: Final = 64 * 1024 * 1024
 #: Modules whose frames stand above the task's own in a traceback.
-OUR_MODULES: Final = frozenset({__name__, "celery.task.base"})
+OUR_MODULES: Final = frozenset({__name__, "celery.task.base", "celery.retries"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

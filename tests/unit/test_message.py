@@ -441,3 +441,8 @@ def test_text_that_cannot_be_headers_has_none(packed: str) -> None:
 def test_a_serializer_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(UnsendableArgument, match=r"there is no serializer 'telepathy'; there are: .*\bjson\b"):
         wire.encode(call(1), "telepathy")
+
+
+def test_a_keyword_argument_without_a_name_of_text_is_refused() -> None:
+    with pytest.raises(UnsendableArgument, match=r"the keyword argument 1 of shop\.add"):
+        wire.encode(Call(task="shop.add", task_id="id", kwargs={1: 2}), "json")  # type: ignore[dict-item]

@@ -1,5 +1,6 @@
 """Whether a task is tried again, and after how long."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from celery import retries
 from celery.current import Running, running
-from celery.exceptions import MaxRetriesExceeded, NotInATask, RetryTask
+from celery.exceptions import InvalidTask, MaxRetriesExceeded, NotInATask, RetryTask
+from celery.registry import tasks
 from celery.task import Task
 
 
@@ -115,6 +117,15 @@ class TestRequests:
         with run_by_a_worker(retried=1000), pytest.raises(RetryTask):
             Patient.retry()
 
+    def test_a_task_that_another_one_calls_as_a_function_cannot_retry_that_one(self) -> None:
+        """It would be tried again with arguments that are not its own."""
+        token = running.set(Running("shop.another", "id", 1))
+        try:
+            with pytest.raises(NotInATask, match=r"shop\.patient .* here a worker runs shop\.another"):
+                Patient.retry([1])
+        finally:
+            running.reset(token)
+
     def test_outside_of_a_worker_it_raises_the_reason(self) -> None:
         with pytest.raises(OSError, match="away"):
             Patient.retry(exc=OSError("away"))
@@ -137,3 +148,36 @@ def test_a_task_that_retries_by_itself_says_after_what(
     monkeypatch.setattr(Patient, "auto_retry", policy)
 
     assert retries.is_automatic(Patient, error) is expected
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("max_retries", "1", "a number from 0"),
+        ("max_retries", -1, "a number from 0"),
+        ("max_retries", True, "a number from 0"),
+        ("max_retries", math.nan, "a number from 0"),
+        ("retry_interval", None, "number of seconds"),
+        ("retry_interval", -1, "number of seconds"),
+        ("retry_interval", math.inf, "number of seconds"),
+        ("retry_interval", True, "number of seconds"),
+        ("auto_retry", [OSError], "a tuple of exception classes"),
+        ("auto_retry", (OSError(),), "a tuple of exception classes"),
+        ("auto_retry", OSError, "a tuple of exception classes"),
+    ],
+)
+def test_an_odd_policy_is_refused_when_its_task_is_registered(
+    option: str, value: object, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the first attempt fails, in whose place the slip would then be told."""
+    monkeypatch.setattr(Patient, option, value)
+
+    with pytest.raises(InvalidTask, match=rf"Patient cannot be a task: {option} is .*{text}"):
+        tasks.register(Patient)
+
+
+@pytest.mark.parametrize("limit", [None, 0, math.inf])
+def test_a_limit_may_be_none_or_endless(limit: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Patient, "max_retries", limit)
+
+    assert retries.check_policy(Patient) is None
