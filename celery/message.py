@@ -129,7 +129,7 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
 def _check_shape(call: Call) -> None:
     if isinstance(call.args, str | bytes):
         text = (
-            f"the arguments of a call of {call.task} come as a list or tuple, not as a text: write ({call.args!r:.20},)"
+            f"the arguments of a call of {call.task} come as a list or tuple, no text: write ({call.args!r:.20},)"
         )
         raise TypeError(text)
     names: list[Any] = list(call.kwargs)
