@@ -23,7 +23,7 @@ def version() -> str:
 
 POSTGRES = ["psycopg[binary]>=3.2"]
 MYSQL = ["PyMySQL>=1.1"]
-REDIS = ["redis>=6.1"]
+REDIS = ["redis>=6.4", "packaging"]  # what the transport of kombu imports
 MEMCACHED = ["pymemcache>=4.0"]
 PROGRESS = ["tqdm>=4.66"]
 DOCS = ["Sphinx>=8.0", "furo"]

@@ -6,41 +6,13 @@ The system checks and the settings page of the documentation are made from `SETT
 
 import logging
 import os
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
 from django.conf import settings as django_settings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One setting: the constant here, its name in settings.py, default, type and what it means."""
-
-    constant: str
-    name: str
-    default: Any
-    types: tuple[type, ...]
-    sentence: str
-    choices: tuple[Any, ...] = ()
-    minimum: float | None = None
-
-    def value(self) -> Any:
-        """Return the value in force."""
-        found = getattr(django_settings, self.name, None)
-        return self.default_value() if found is None else found
-
-    def default_value(self) -> Any:
-        """Return the value that is in force where the project says nothing."""
-        return self.default() if callable(self.default) else self.default
-
-    def allows(self, value: Any) -> bool:
-        """Tell whether a value of the right type is among the choices, and not below the minimum."""
-        if self.choices and value not in self.choices and str(value).upper() not in self.choices:
-            return False  # names of levels may be written in any case, as in 0.2
-        number = value.total_seconds() if isinstance(value, timedelta) else value
-        return self.minimum is None or number >= self.minimum
+from celery.setting import Setting, setting
 
 
 def _cpu_count() -> int:
@@ -73,22 +45,6 @@ def _is_no_debugging() -> bool:
     return not django_settings.DEBUG
 
 
-def _setting(  # noqa: PLR0913 - the columns of the table
-    constant: str,
-    name: str,
-    default: Any,
-    types: type | tuple[type, ...],
-    sentence: str,
-    *,
-    choices: tuple[Any, ...] = (),
-    minimum: float | None = None,
-) -> Setting:
-    kinds = types if isinstance(types, tuple) else (types,)
-    return Setting(
-        constant=constant, name=name, default=default, types=kinds, sentence=sentence, choices=choices, minimum=minimum
-    )
-
-
 _NUMBER = (int, float)
 
 #: The names of log levels, and their numbers.
@@ -103,7 +59,7 @@ LOG_LEVELS: Final = {
 }
 
 SETTINGS: Final = (
-    _setting(
+    setting(
         "BROKER_URL",
         "CELERY_BROKER_URL",
         _classic_broker_url,
@@ -111,21 +67,21 @@ SETTINGS: Final = (
         "Where messages wait: django:// (the database, or django://alias), amqp://user:password@host/vhost, "
         "redis://host/0 or, for tests, memory://.",
     ),
-    _setting(
+    setting(
         "BACKEND",
         "CELERY_BACKEND",
         "database",
         str,
         "Where results live: database, cache, tyrant, or the dotted path of a backend.",
     ),
-    _setting(
+    setting(
         "PERIODIC_STATUS_BACKEND",
         "CELERY_PERIODIC_STATUS_BACKEND",
         "database",
         str,
         "Where the state of periodic tasks lives: database, or the dotted path of a backend that can keep it.",
     ),
-    _setting(
+    setting(
         "TASK_RESULT_EXPIRES",
         "CELERY_TASK_RESULT_EXPIRES",
         timedelta(days=5),
@@ -133,12 +89,12 @@ SETTINGS: Final = (
         "Seconds, or a timedelta, after which a result may be deleted.",
         minimum=1,
     ),
-    _setting(
+    setting(
         "CACHE_ALIAS", "CELERY_CACHE_ALIAS", "default", str, "The entry of CACHES that holds the results of cache."
     ),
-    _setting("TT_HOST", "TT_HOST", None, str, "The host of the Tokyo Tyrant server that holds the results of tyrant."),
-    _setting("TT_PORT", "TT_PORT", None, (int, str), "Its port."),
-    _setting(
+    setting("TT_HOST", "TT_HOST", None, str, "The host of the Tokyo Tyrant server that holds the results of tyrant."),
+    setting("TT_PORT", "TT_PORT", None, (int, str), "Its port."),
+    setting(
         "TT_TIMEOUT",
         "CELERY_TT_TIMEOUT",
         5.0,
@@ -146,37 +102,37 @@ SETTINGS: Final = (
         "Seconds without an answer of the Tokyo Tyrant server after which its connection is given up.",
         minimum=0.1,
     ),
-    _setting(
+    setting(
         "ALWAYS_EAGER",
         "CELERY_ALWAYS_EAGER",
         False,  # noqa: FBT003 - a default
         bool,
         "Runs each task at once where it is sent, encoded and stored as a worker would do it. For tests.",
     ),
-    _setting("AMQP_HOST", "AMQP_HOST", None, str, "The host of RabbitMQ, where CELERY_BROKER_URL is not set."),
-    _setting("AMQP_SERVER", "AMQP_SERVER", None, str, "Another name of AMQP_HOST."),
-    _setting("AMQP_PORT", "AMQP_PORT", 5672, (int, str), "The port of RabbitMQ at AMQP_HOST."),
-    _setting("AMQP_USER", "AMQP_USER", "guest", str, "The user of RabbitMQ at AMQP_HOST."),
-    _setting("AMQP_PASSWORD", "AMQP_PASSWORD", "guest", str, "The password of AMQP_USER."),
-    _setting("AMQP_VHOST", "AMQP_VHOST", "/", str, "The virtual host of RabbitMQ at AMQP_HOST."),
-    _setting("AMQP_CONSUMER_QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
-    _setting(
+    setting("AMQP_HOST", "AMQP_HOST", None, str, "The host of RabbitMQ, where CELERY_BROKER_URL is not set."),
+    setting("AMQP_SERVER", "AMQP_SERVER", None, str, "Another name of AMQP_HOST."),
+    setting("AMQP_PORT", "AMQP_PORT", 5672, (int, str), "The port of RabbitMQ at AMQP_HOST."),
+    setting("AMQP_USER", "AMQP_USER", "guest", str, "The user of RabbitMQ at AMQP_HOST."),
+    setting("AMQP_PASSWORD", "AMQP_PASSWORD", "guest", str, "The password of AMQP_USER."),
+    setting("AMQP_VHOST", "AMQP_VHOST", "/", str, "The virtual host of RabbitMQ at AMQP_HOST."),
+    setting("AMQP_CONSUMER_QUEUE", "CELERY_AMQP_CONSUMER_QUEUE", "celery", str, "The default queue."),
+    setting(
         "AMQP_CONSUMER_ROUTING_KEY",
         "CELERY_AMQP_CONSUMER_ROUTING_KEY",
         _default_queue,
         str,
         "The key by which the default queue is bound to its exchange; of a topic exchange also a pattern.",
     ),
-    _setting(
+    setting(
         "AMQP_PUBLISHER_ROUTING_KEY",
         "CELERY_AMQP_PUBLISHER_ROUTING_KEY",
         _default_queue,
         str,
         "The key with which messages for the default queue are published; the key of the queue must match it.",
     ),
-    _setting("AMQP_EXCHANGE", "CELERY_AMQP_EXCHANGE", "celery", str, "The exchange of the default queue."),
-    _setting("AMQP_EXCHANGE_TYPE", "CELERY_AMQP_EXCHANGE_TYPE", "direct", str, "The type of that exchange."),
-    _setting(
+    setting("AMQP_EXCHANGE", "CELERY_AMQP_EXCHANGE", "celery", str, "The exchange of the default queue."),
+    setting("AMQP_EXCHANGE_TYPE", "CELERY_AMQP_EXCHANGE_TYPE", "direct", str, "The type of that exchange."),
+    setting(
         "QUEUE_TYPE",
         "CELERY_QUEUE_TYPE",
         "classic",
@@ -184,7 +140,7 @@ SETTINGS: Final = (
         "The type of queues on RabbitMQ. A queue keeps the type that it was declared with.",
         choices=("classic", "quorum"),
     ),
-    _setting(
+    setting(
         "QUEUE_MAX_PRIORITY",
         "CELERY_QUEUE_MAX_PRIORITY",
         None,
@@ -192,7 +148,7 @@ SETTINGS: Final = (
         "Declares queues on RabbitMQ with this many priorities (x-max-priority); None: no priorities there.",
         minimum=1,
     ),
-    _setting(
+    setting(
         "PUBLISH_TIMEOUT",
         "CELERY_PUBLISH_TIMEOUT",
         2.0,
@@ -200,7 +156,7 @@ SETTINGS: Final = (
         "Seconds without an answer of the broker after which delay() raises BrokerUnreachable.",
         minimum=0.1,
     ),
-    _setting(
+    setting(
         "MESSAGE_MAX_BYTES",
         "CELERY_MESSAGE_MAX_BYTES",
         16 * 1024 * 1024,
@@ -208,17 +164,17 @@ SETTINGS: Final = (
         "The largest message that delay() sends, in bytes. RabbitMQ 4 refuses more than 16 MiB by default.",
         minimum=1024,
     ),
-    _setting(
+    setting(
         "TASK_SERIALIZER", "CELERY_TASK_SERIALIZER", "json", str, "How arguments are written: a serializer of kombu."
     ),
-    _setting(
+    setting(
         "ACCEPT_CONTENT",
         "CELERY_ACCEPT_CONTENT",
         ("json",),
         (list, tuple, set),
         "The serializers that a worker reads. Who can send pickle to a worker that accepts it runs any code there.",
     ),
-    _setting(
+    setting(
         "CRASH_LIMIT",
         "CELERY_CRASH_LIMIT",
         3,
@@ -226,7 +182,7 @@ SETTINGS: Final = (
         "A task that killed this many processes is dead: kept, and not tried again.",
         minimum=1,
     ),
-    _setting(
+    setting(
         "UNKNOWN_TASK_PATIENCE",
         "CELERY_UNKNOWN_TASK_PATIENCE",
         3600.0,
@@ -234,55 +190,55 @@ SETTINGS: Final = (
         "Seconds for which a message whose task is unknown here is tried again (deployments) before it is dead.",
         minimum=0,
     ),
-    _setting(
+    setting(
         "SQLITE_TUNING",
         "CELERY_SQLITE_TUNING",
         True,  # noqa: FBT003 - a default
         bool,
         "Sets transaction_mode IMMEDIATE and a timeout of 20 s on SQLite connections, and WAL in celeryd.",
     ),
-    _setting(
+    setting(
         "DAEMON_CONCURRENCY", "CELERYD_CONCURRENCY", _cpu_count, int, "Number of child processes of celeryd.", minimum=1
     ),
-    _setting(
+    setting(
         "DAEMON_BEAT",
         "CELERYD_BEAT",
         True,  # noqa: FBT003 - a default
         bool,
         "Whether celeryd sends periodic tasks when they are due; --no-beat overrides it.",
     ),
-    _setting(
+    setting(
         "DAEMON_LOG_FILE",
         "CELERYD_LOG_FILE",
         "celeryd.log",
         str,
         "The log file of the daemon mode, which is still to come; until then -f names one.",
     ),
-    _setting(
+    setting(
         "DAEMON_PID_FILE",
         "CELERYD_PID_FILE",
         "celeryd.pid",
         str,
         "The pid file of the daemon mode, which is still to come; until then -p names one.",
     ),
-    _setting(
+    setting(
         "DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=(*LOG_LEVELS,)
     ),
-    _setting(
+    setting(
         "LOG_FORMAT",
         "CELERYD_DAEMON_LOG_FORMAT",
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
         str,
         "The format of log lines, as in the logging module.",
     ),
-    _setting(
+    setting(
         "SEND_CELERY_TASK_ERROR_EMAILS",
         "SEND_CELERY_TASK_ERROR_EMAILS",
         _is_no_debugging,
         bool,
         "Whether a worker sends an e-mail to ADMINS when a task fails; disable_error_emails of a task forbids it.",
     ),
-    _setting(
+    setting(
         "VIEWS_PERMISSION",
         "CELERY_VIEWS_PERMISSION",
         None,
@@ -290,7 +246,7 @@ SETTINGS: Final = (
         "The dotted path of a function (request, task_id) -> bool that decides who may see a result in celery.views; "
         "without it anybody may.",
     ),
-    _setting(
+    setting(
         "QUEUE_WAKEUP_AFTER",
         "CELERYD_QUEUE_WAKEUP_AFTER",
         0.3,
@@ -298,7 +254,7 @@ SETTINGS: Final = (
         "Means nothing any more: a worker is told of messages, or decides itself when to look.",
         minimum=0,
     ),
-    _setting(
+    setting(
         "EMPTY_MSG_EMIT_EVERY",
         "CELERYD_EMPTY_MSG_EMIT_EVERY",
         5,
@@ -306,7 +262,7 @@ SETTINGS: Final = (
         "Means nothing any more: an idle worker writes no lines.",
         minimum=0,
     ),
-    _setting(
+    setting(
         "DRAIN_TIMEOUT",
         "CELERYD_DRAIN_TIMEOUT",
         25.0,
@@ -314,7 +270,7 @@ SETTINGS: Final = (
         "Seconds that running tasks get to finish after TERM; what is left goes back to its queue.",
         minimum=0,
     ),
-    _setting(
+    setting(
         "LEASE",
         "CELERYD_LEASE",
         30.0,
@@ -324,8 +280,8 @@ SETTINGS: Final = (
     ),
 )
 
-BY_CONSTANT: Final[dict[str, Setting]] = {setting.constant: setting for setting in SETTINGS}
-BY_NAME: Final[dict[str, Setting]] = {setting.name: setting for setting in SETTINGS}
+BY_CONSTANT: Final[dict[str, Setting]] = {one.constant: one for one in SETTINGS}
+BY_NAME: Final[dict[str, Setting]] = {one.name: one for one in SETTINGS}
 
 
 #: Settings of 0.2 that are accepted, and do nothing.
@@ -335,8 +291,8 @@ MEANINGLESS: Final = ("CELERYD_QUEUE_WAKEUP_AFTER", "CELERYD_EMPTY_MSG_EMIT_EVER
 def __getattr__(constant: str) -> Any:
     """Return the value of a setting by its constant or its own name; after ``DEFAULT_``: what it is by default."""
     name = constant.removeprefix("DEFAULT_")
-    setting = BY_CONSTANT.get(name) or BY_NAME.get(name)
-    if setting is None:
+    found = BY_CONSTANT.get(name) or BY_NAME.get(name)
+    if found is None:
         message = f"celery.conf has no constant {constant!r}"
         raise AttributeError(message)
-    return setting.value() if name == constant else setting.default_value()
+    return found.value() if name == constant else found.default_value()

@@ -128,9 +128,7 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
 
 def _check_shape(call: Call) -> None:
     if isinstance(call.args, str | bytes):
-        text = (
-            f"the arguments of a call of {call.task} come as a list or tuple, no text: write ({call.args!r:.20},)"
-        )
+        text = f"the arguments of a call of {call.task} come as a list or tuple, no text: write ({call.args!r:.20},)"
         raise TypeError(text)
     names: list[Any] = list(call.kwargs)
     if odd := [name for name in names if not isinstance(name, str)]:

@@ -19,16 +19,25 @@ LONGEST_TEXT: Final = 64_000
 
 def dump(error: BaseException) -> str:
     """Return `error` as JSON text. Never fails: an argument that JSON cannot carry is stored as its repr."""
-    kind = type(error)
+    module, name = _class_of(error)
     return to_json(
         {
-            "module": kind.__module__,
-            "class": kind.__qualname__,
+            "module": module,
+            "class": name,
             "args": [_safe(argument) for argument in _args(error)],
             "notes": [_text(note) for note in _notes(error)],
             "attributes": _attributes(error),
         }
     )
+
+
+def _class_of(error: BaseException) -> tuple[str, str]:
+    """Return module and name of its class: of the original's, where it stands for another one."""
+    if isinstance(error, UnpickleableExceptionWrapper):
+        module, name = vars(error).get("exc_module"), vars(error).get("exc_cls_name")
+        if isinstance(module, str) and isinstance(name, str):
+            return module, name
+    return type(error).__module__, type(error).__qualname__
 
 
 def _args(error: BaseException) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage
 from kombu.serialization import registry as serializers
 
 from celery import conf
-from celery.conf import Setting
+from celery.setting import Setting
 
 PREFIXES: Final = ("CELERY_", "CELERYD_")
 PASSWORD: Final = re.compile(r"://\S*@")
@@ -62,7 +62,7 @@ def _wrong_type(setting: Setting, value: Any) -> CheckMessage:
 
 
 def _wrong_value(setting: Setting, value: Any) -> CheckMessage:
-    wanted = f"one of {', '.join(map(repr, setting.choices))}" if setting.choices else f"at least {setting.minimum:g}"
+    wanted = f"one of {', '.join(map(repr, setting.choices))}" if setting.choices else setting.bound(value)
     return checks.Error(
         f"{setting.name} = {shown(value)} is not allowed; it must be {wanted}.",
         hint=f"{setting.sentence} {_example(setting)}",

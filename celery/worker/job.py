@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from celery import message as wire
 from celery import states
 from celery.backends.base import Result
-from celery.exceptions import RetryTask, UndecodableMessage
+from celery.exceptions import MaxRetriesExceeded, RetryTask, UndecodableMessage
 from celery.message import Call, Delivery, Message
 
 # -- between the dispatcher and a child
@@ -208,7 +208,9 @@ def _again(
 
 
 def next_attempt(delivery: Delivery, call: Call, request: RetryTask, *, attempt: int) -> Message:
-    """Return the message of the attempt that a task asked for. Raises as `message.encode` does."""
+    """Return the message of the attempt that a task asked for. Raises MaxRetriesExceeded, and what `encode` raises."""
+    if attempt > wire.LARGEST_ATTEMPT:
+        raise MaxRetriesExceeded(f"{call.task} has had {attempt - 1:,} attempts, and no more can be counted")
     content_type, _, own = wire.unpack_headers(delivery.headers)
     following = replace(
         call,

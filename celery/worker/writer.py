@@ -123,5 +123,5 @@ def _group_size(waiting: Sequence[Outcome]) -> int:
 def unstorable(outcome: Outcome, error: Exception) -> Outcome:
     """Return the failure that stands for a result which the database refuses."""
     text = f"the result of {outcome.name} cannot be stored: {stored_exceptions.clean(str(error))[:500]}"
-    failure = UnencodableResult(text)
-    return replace(outcome, kind=states.FAILURE, result=stored_exceptions.dump(failure), traceback="", error=text)
+    failure = stored_exceptions.dump(UnencodableResult(text))
+    return replace(outcome, kind=states.FAILURE, following=None, result=failure, traceback="", error=text)

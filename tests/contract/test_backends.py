@@ -398,7 +398,7 @@ class TestWaitingForMany:
     def test_when_the_time_is_up_it_says_how_many_are_missing(self, backend: BaseBackend) -> None:
         backend.store([result("x")])
 
-        with pytest.raises(ResultTimeoutError, match="2 of 3 results are missing after 0 seconds; .* that of w"):
+        with pytest.raises(ResultTimeoutError, match=r"2 of 3 results are missing after 0 seconds; .* that of w"):
             list(backend.wait_for_many(["w", "x", "y"], timeout=0))
 
     def test_it_sees_news_inside_a_transaction_that_does_not(

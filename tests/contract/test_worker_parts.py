@@ -13,7 +13,7 @@ from django.db import DataError, OperationalError, connections, transaction
 from celery import backends, signals, states
 from celery.backends.base import Result
 from celery.broker.store.base import Store
-from celery.exceptions import RetryTask
+from celery.exceptions import MaxRetriesExceeded, RetryTask
 from celery.message import Call, Delivery, Message, encode
 from celery.models import Message as Row
 from celery.worker import channel, child, errands, job, steward, writer, writes
@@ -576,6 +576,36 @@ def test_an_error_that_is_not_the_worlds_concerns_one_row_of_its_group(
     assert "nobody thought of this" in results["odd"].result
     assert announced == ["first", "odd", "last"]
     assert not Row.objects.exists()
+
+
+def test_a_next_attempt_that_the_database_refuses_is_a_failure_and_nothing_follows(
+    kept: Store, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """Kept as what follows, it would be refused again, and its job would hold its child for ever."""
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "runner"), "id")
+    outcome = _retried(delivery)
+    assert outcome.following
+    odd = "\0" if connections[kept.alias].vendor == "postgresql" else "\ud800"
+    outcome.following = replace(outcome.following, queue=odd)
+
+    # when
+    answers = _write(*ends, outcome)
+
+    # then
+    assert answers == [(1, job.SETTLE)]
+    assert backends.default().get_status("id") == states.FAILURE
+    assert not Row.objects.exists()
+
+
+def test_no_attempt_is_beyond_what_its_column_can_count(kept: Store) -> None:
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "me"), "id")
+    request = RetryTask(OSError("away"), args=None, kwargs=None, when=datetime.now(UTC))
+
+    # when
+    with pytest.raises(MaxRetriesExceeded, match="no more can be counted"):
+        job.next_attempt(delivery, job.call_of(delivery), request, attempt=2**31)
 
 
 def test_what_cannot_even_be_stored_as_a_failure_stays_with_the_worker_and_is_logged(

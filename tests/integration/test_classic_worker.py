@@ -19,6 +19,7 @@ from celery.worker import TaskWrapper
 from tests.helpers import eventually
 from tests.integration.places import Place
 from tests.integration.worker import WorkerProcess, run_python
+from tests.mails import ADMINS, sent_by
 from tests.shop import tasks
 from tests.shop.daemon import ROOT
 
@@ -108,9 +109,8 @@ def test_the_failure_of_a_task_is_mailed_before_its_worker_ends_though_the_mail_
     # given
     folder = tmp_path / "mail"
     settings = {
-        "ADMINS": [["Ada", "ada@example.com"]],
-        "EMAIL_BACKEND": "tests.integration.oddities.mail.SlowBackend",
-        "EMAIL_FILE_PATH": str(folder),
+        "ADMINS": ADMINS,
+        **sent_by("tests.integration.oddities.mail.SlowBackend", file_path=str(folder)),
     }
 
     # when

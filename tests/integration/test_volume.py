@@ -169,7 +169,7 @@ def test_a_database_that_is_away_kills_no_child(request: pytest.FixtureRequest, 
         # when
         server.stop()
         gate.touch()
-        eventually(lambda: worker.said("results cannot be stored") == 2 or worker.said("died ("), within=20)
+        eventually(lambda: worker.said("Storing 1 results: not possible now") == 2 or worker.said("died ("), within=20)
         server.start()
 
         # then

@@ -179,6 +179,11 @@ class TestWrongValues:
             ),
             ("CELERYD_CONCURRENCY", 0, "CELERYD_CONCURRENCY = 0 is not allowed; it must be at least 1."),
             ("CELERY_PUBLISH_TIMEOUT", 0.05, "CELERY_PUBLISH_TIMEOUT = 0.05 is not allowed; it must be at least 0.1."),
+            (
+                "CELERYD_LEASE",
+                float("inf"),
+                "CELERYD_LEASE = inf is not allowed; it must be at most 315,360,000.",
+            ),
             ("CELERYD_LEASE", float("nan"), "CELERYD_LEASE = nan is not allowed; it must be at least 1."),
             (
                 "CELERY_TASK_RESULT_EXPIRES",

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from django.core import mail as django_mail
 from django.core.mail.backends.base import BaseEmailBackend
+from django.test import override_settings
 from pytest_django import Settings
 
 from celery import mail, signals, states
 from celery.registry import tasks
 from celery.task import Task, task
 from tests.helpers import eventually
+from tests.mails import ADMINS, sent_by
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "tasks.py", line 1, in pay\nValueError: no money\n'
 
@@ -20,7 +22,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "tasks.py", line 1, in p
 @pytest.fixture(autouse=True)
 def _connected(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Error e-mails are on, and sent by a postman who has nothing to do yet."""
-    settings.ADMINS = [("Ada", "ada@example.com")]
+    settings.ADMINS = ADMINS
     settings.DEBUG = False
     monkeypatch.setattr(mail, "_postman", mail.Postman())
     monkeypatch.setattr("platform.node", lambda: "rabbit-hole")
@@ -62,7 +64,8 @@ class Broken(BaseEmailBackend):
 
 @pytest.fixture
 def slow(settings: Settings) -> type[Slow]:
-    settings.EMAIL_BACKEND = f"{__name__}.Slow"
+    for name, value in sent_by(f"{__name__}.Slow").items():
+        setattr(settings, name, value)
     Slow.gate, Slow.asked = threading.Event(), queue.Queue()
     return Slow
 
@@ -188,13 +191,10 @@ class TestASlowMailServer:
         assert slow.asked.qsize() == 3
 
 
-def test_a_mail_server_that_fails_is_a_line_and_the_next_email_is_tried(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings.EMAIL_BACKEND = f"{__name__}.Broken"
-    finish()
-    mail.flush()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+def test_a_mail_server_that_fails_is_a_line_and_the_next_email_is_tried(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(**sent_by(f"{__name__}.Broken")):
+        finish()
+        mail.flush()
 
     finish()
 

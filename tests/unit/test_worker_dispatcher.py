@@ -10,7 +10,7 @@ from celery.broker.base import Consumer
 from celery.message import Delivery
 from celery.worker import channel, errands, job
 from celery.worker.crew import Held, Member
-from celery.worker.dispatcher import Dispatcher
+from celery.worker.dispatcher import DRAIN, PARK_AFTER, READY, STEWARD, STOPPED, Dispatcher
 from celery.worker.slots import Slots
 
 
@@ -23,6 +23,8 @@ class Pretended(Consumer):
     def __init__(self) -> None:
         self.ready: list[Delivery] = []
         self.settled: list[Delivery] = []
+        self.given_back: list[Delivery] = []
+        self.is_away = False
 
     def connect(self, rows_in_hand: Collection[int] = ()) -> None:
         pass
@@ -31,6 +33,8 @@ class Pretended(Consumer):
         return -1
 
     def take(self, limit: int) -> list[Delivery]:
+        if self.is_away:
+            raise ConnectionError("away")
         taken, self.ready = self.ready[:limit], self.ready[limit:]
         return taken
 
@@ -39,6 +43,15 @@ class Pretended(Consumer):
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         self.settled += deliveries
+
+    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        if self.is_away:
+            raise ConnectionError("away")
+        self.settled += deliveries
+        return list(deliveries)
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        self.given_back += deliveries
 
     def close(self) -> None:
         pass
@@ -60,6 +73,7 @@ def control() -> Iterator[socket.socket]:
 def dispatcher(consumer: Pretended, control: socket.socket) -> Iterator[Dispatcher]:
     made = Dispatcher(consumer, control, Slots(2), 2)
     yield made
+    made._errands.close()
     made._selector.close()
 
 
@@ -423,3 +437,438 @@ def test_what_runs_at_most_once_is_not_run_but_told_of_when_its_settling_is_not_
 
     # then
     assert dispatcher._held == {}
+
+
+# Beside a broker whose connection can be lost
+
+
+def _tag(tag: int, **fields: object) -> Delivery:
+    known = Delivery(f"id {tag}", 1, "celery", 0, "", b"{}", 0, (1, tag))
+    return known._replace(**fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def connected(dispatcher: Dispatcher) -> Dispatcher:
+    """Be connected, with errands that nobody does yet."""
+    dispatcher._turn(0.0)
+    return dispatcher
+
+
+def _lose(dispatcher: Dispatcher, consumer: Pretended) -> None:
+    consumer.is_away = True
+    dispatcher._intake.take(float("inf"), free=1, window=1)
+
+
+def _words(control: socket.socket) -> list[str]:
+    said = []
+    while heard := channel.listen(control):
+        said.append(heard[0][0])
+    return said
+
+
+@pytest.fixture
+def supervisor(dispatcher: Dispatcher) -> Iterator[socket.socket]:
+    """The supervisor's end of the channel."""
+    dispatcher._control.close()
+    ours, theirs = channel.pair()
+    dispatcher._control = theirs
+    with ours, theirs:
+        yield ours
+
+
+def test_it_says_that_it_is_ready_once_however_often_it_connects(
+    dispatcher: Dispatcher, consumer: Pretended, supervisor: socket.socket
+) -> None:
+    # given
+    dispatcher._turn(0.0)
+    _lose(dispatcher, consumer)
+
+    # when
+    consumer.is_away = False
+    dispatcher._turn(float("inf"))
+
+    # then
+    assert _words(supervisor) == [READY]
+
+
+def test_a_lost_connection_takes_along_what_no_child_has_started(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    running, waiting = _start(connected, child, _tag(1), _tag(2))
+    connected._accept([_row(3, suspect=False)], 0.0)
+    connected._accept([_tag(4)], 0.0)
+
+    # when
+    _lose(connected, consumer)
+
+    # then
+    assert sorted(held.delivery.task_id for held in connected._held.values()) == ["id 1", "id 3"]
+    assert waiting not in connected._held
+
+    # when
+    connected._hand_out()
+    child.answers(running)
+
+    # then
+    taken = child.takes()
+    assert taken is not None
+    assert taken.delivery.row_id == 3
+    assert consumer.settled == []
+
+
+def test_a_suspect_whose_start_is_marked_is_kept_when_the_connection_is_lost(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    """Its row is ours, and has to go to a child that has nothing else."""
+    # given
+    child = hire()
+    _bring(connected, _row(1))
+    (suspect,) = _open(connected, errands.MARK)
+    _answer(connected, suspect, errands.RUN)
+
+    # when
+    _lose(connected, consumer)
+
+    # then
+    assert list(connected._suspects) == [suspect]
+    assert child.takes() is None
+
+
+def test_an_answer_for_a_job_that_is_forgotten_is_ignored(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+
+    # when
+    child.answers(running)
+    child.answers(running)
+
+    # then
+    assert [delivery.task_id for delivery in consumer.settled] == ["id 1"]
+    assert connected._held == {}
+
+
+def test_what_runs_at_most_once_is_acknowledged_for_certain_before_it_is_handed_over_again(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+
+    # when
+    child.answers(running, job.UNRUN)
+    connected._hand_out()
+
+    # then
+    assert [delivery.task_id for delivery in consumer.settled] == ["id 1"]
+    taken = child.takes()
+    assert taken is not None
+    assert (taken.number, taken.flags) == (running, job.SETTLED)
+
+
+def test_what_runs_at_most_once_is_not_run_when_the_connection_is_lost_while_it_is_acknowledged(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+
+    # when
+    consumer.is_away = True
+    child.answers(running, job.UNRUN)
+    connected._hand_out()
+
+    # then
+    assert child.takes() is None
+    assert connected._held == {}
+
+
+# Parking
+
+
+def _park(dispatcher: Dispatcher) -> Held:
+    """Find that the one job in hand has run for very long."""
+    dispatcher._park_at = 0.0
+    dispatcher._turn(PARK_AFTER + 1)
+    (held,) = _open(dispatcher, errands.PARK)
+    return held
+
+
+def test_only_what_has_run_for_very_long_and_has_no_row_is_parked_and_only_once(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    children = [hire(), hire(), hire()]
+    connected._accept([_tag(1), _row(2, suspect=False)], 0.0)
+    connected._accept([_tag(3)], PARK_AFTER)
+    connected._hand_out()
+    assert all(child.takes() for child in children)
+
+    # when
+    held = _park(connected)
+    connected._turn(connected._park_at - 0.1)
+    connected._turn(connected._park_at)
+
+    # then
+    assert held.delivery.task_id == "id 1"
+    assert [asked for asked in _asked(connected) if asked != errands.PARK] == []
+
+
+def test_a_parked_job_is_acknowledged_once_it_has_a_row_and_the_row_is_deleted_in_the_end(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    held = _park(connected)
+    assert consumer.settled == []
+
+    # when
+    _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert [delivery.task_id for delivery in consumer.settled] == ["id 1"]
+    assert (held.delivery.tag, held.delivery.row_id) == (None, 77)
+    assert _asked(connected) == []
+
+    # when
+    child.answers(running)
+
+    # then
+    assert _open(connected, errands.FINISH) == [held]
+
+    # when
+    _answer(connected, held, errands.RUN)
+
+    # then
+    assert connected._held == {}
+    assert len(consumer.settled) == 1
+
+
+def test_a_job_that_ends_while_it_is_being_parked_is_finished_after_that(connected: Dispatcher, hire: Hire) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    held = _park(connected)
+
+    # when
+    child.answers(running)
+
+    # then
+    assert _asked(connected) == [errands.PARK]
+
+    # when
+    _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert _open(connected, errands.FINISH) == [held]
+
+
+def test_a_job_that_must_run_at_most_once_is_settled_after_it_was_parked(connected: Dispatcher, hire: Hire) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    held = _park(connected)
+
+    # when
+    child.answers(running, job.UNRUN)
+    _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert _open(connected, errands.FINISH) == [held]
+
+    # when
+    _answer(connected, held, errands.RUN)
+
+    # then
+    taken = child.takes()
+    assert taken is not None
+    assert (taken.number, taken.flags) == (running, job.SETTLED)
+
+
+def test_a_child_that_dies_while_its_job_is_being_parked_is_told_of_after_that(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    held = _park(connected)
+
+    # when
+    child.dies(running)
+
+    # then
+    assert _asked(connected) == [errands.PARK]
+
+    # when
+    _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert _open(connected, errands.CRASHED) == [held]
+    assert held.delivery.row_id == 77
+
+
+# Stopping
+
+
+def test_a_stopping_worker_gives_back_what_comes_and_what_waits(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running, _) = _start(connected, child, _tag(1), _tag(2))
+
+    # when
+    connected._hear(DRAIN, [], [])
+    connected._accept([_tag(3)], 0.0)
+
+    # then
+    assert sorted(delivery.task_id for delivery in consumer.given_back) == ["id 2", "id 3"]
+    assert list(connected._held) == [running]
+
+    # when
+    connected._turn(0.0)
+
+    # then
+    assert not connected._is_done
+
+    # when
+    child.answers(running)
+    connected._turn(0.0)
+
+    # then
+    assert connected._is_done
+    received = channel.receive(child.end, wait=False)
+    assert received is not None
+    assert received[0] == job.STOP
+
+
+def test_what_must_run_at_most_once_goes_back_unrun_when_the_worker_stops(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+
+    # when
+    connected._drain()
+    child.answers(running, job.UNRUN)
+
+    # then
+    assert [delivery.task_id for delivery in consumer.given_back] == ["id 1"]
+    assert consumer.settled == []
+
+
+def test_what_is_settled_already_still_runs_while_the_worker_stops_as_nobody_else_can(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child, other = hire(), hire()
+    (running,) = _start(connected, child, _tag(1))
+    child.answers(running, job.UNRUN)
+
+    # when
+    connected._drain()
+    connected._hand_out()
+
+    # then
+    taken = child.takes() or other.takes()
+    assert taken is not None
+    assert (taken.number, taken.flags) == (running, job.SETTLED)
+
+
+def test_what_is_settled_already_is_told_of_when_the_last_child_of_a_stopping_worker_dies(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    child.answers(running, job.UNRUN)
+
+    # when
+    connected._drain()
+    child.dies()
+
+    # then
+    ((kind, held, detail),) = connected._errands._open.values()
+    assert (kind, held.number, detail) == (errands.ABANDONED, running, STOPPED)
+
+
+def test_a_job_that_is_being_parked_is_given_back_by_its_row_when_the_worker_stops(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    held = _park(connected)
+    connected._drain()
+
+    # when
+    child.dies(running)
+    _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert _open(connected, errands.RELEASE) == [held]
+    assert consumer.given_back == []
+
+
+def test_a_death_while_it_was_only_holding_a_job_brings_the_job_back_uncounted(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    """It was received, and not begun: the slot named no job."""
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+
+    # when
+    child.dies(running=0)
+
+    # then
+    assert [held.number for held in _open(connected, errands.EXAMINE)] == [running]
+    assert _open(connected, errands.CRASHED) == []
+
+
+# The supervisor's word
+
+
+def test_it_ends_when_the_supervisor_is_gone(dispatcher: Dispatcher, supervisor: socket.socket) -> None:
+    # when
+    supervisor.close()
+    dispatcher.run()
+
+    # then
+    assert dispatcher._is_done
+
+
+def test_a_new_steward_is_asked_again_what_the_old_one_did_not_answer(
+    connected: Dispatcher, supervisor: socket.socket
+) -> None:
+    # given
+    stewards = [channel.pair(), channel.pair()]
+    connected._accept([_row(1)], 0.0)
+
+    # when
+    for _, theirs in stewards:
+        channel.tell(supervisor, STEWARD, descriptors=[theirs.fileno()])
+        theirs.close()
+        connected._hear_supervisor()
+
+    # then
+    with stewards[0][0] as old, stewards[1][0] as new:
+        for end in (old, new):
+            heard = channel.listen(end)
+            assert heard is not None
+            assert heard[0][0] == errands.EXAMINE
+        with pytest.raises(EOFError):
+            channel.listen(old)
+
+        # when
+        channel.tell(new, connected._number, errands.SETTLE, 0)
+        connected._hear_steward()
+
+    # then
+    assert connected._held == {}

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
+from celery import signals
 from celery.broker.base import Broker
-from celery.exceptions import BrokerUnreachable, UnroutableMessage
+from celery.exceptions import BrokerUnreachable, MessageTooLarge, UnroutableMessage
 from celery.message import Message
-from celery.worker.relay import LONGEST_PAUSE, PAGE, REFUSED_PAUSE, Relay
+from celery.worker import relay as relaying
+from celery.worker.relay import LONGEST_PAUSE, PAGE, REFUSED_PAUSE, SLICE, Relay
 
 
 class Rows:
@@ -16,6 +20,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.rows: dict[int, tuple[Message, str | None, datetime | None]] = {}
+        self.dead: dict[int, str] = {}
         self.pokes = 0
 
     def add(self, queue: str, *, owner: str | None = None, at: datetime | None = None, count: int = 1) -> None:
@@ -64,6 +69,11 @@ class Rows:
     def poke(self) -> None:
         self.pokes += 1
 
+    def bury(self, owner: str, row_id: int, *, crashes: int, reason: str) -> None:
+        assert self.rows[row_id][1] == owner
+        self.dead[row_id] = reason
+        del self.rows[row_id]
+
     def queues_left(self) -> set[str]:
         return {message.queue for message, _, _ in self.rows.values()}
 
@@ -77,6 +87,7 @@ class Place(Broker):
         super().__init__("place://")
         self.published: list[Message] = []
         self.refused: set[str] = set()
+        self.too_large: set[str] = set()
         self.is_away = False
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -84,6 +95,8 @@ class Place(Broker):
             raise BrokerUnreachable("away")
         if refused := self.refused & {message.queue for message in messages}:
             raise UnroutableMessage(f"no queue {refused}")
+        if large := self.too_large & {message.task_id for message in messages}:
+            raise MessageTooLarge(f"{large} has too many bytes")
         self.published += messages
 
 
@@ -244,6 +257,55 @@ def test_what_the_dispatcher_holds_is_no_claim_of_the_relay(relay: Relay, place:
     # then
     assert place.published == []
     assert [owner for _, owner, _ in rows.rows.values()] == ["me"]
+
+
+def test_a_message_that_the_broker_will_never_take_is_dead_and_the_others_of_its_page_go(
+    relay: Relay, place: Place, rows: Rows
+) -> None:
+    # given
+    rows.add("celery", count=3)
+    place.too_large = {"id 2"}
+    told: list[dict[str, str]] = []
+
+    def listen(task_id: str, name: str, reason: str, **_: object) -> None:
+        told.append({"task_id": task_id, "name": name, "reason": reason})
+
+    signals.job_dead.connect(listen)
+
+    # when
+    try:
+        relay.step()
+    finally:
+        signals.job_dead.disconnect(listen)
+
+    # then
+    assert sorted(message.task_id for message in place.published) == ["id 1", "id 3"]
+    assert rows.rows == {}
+    assert rows.dead == {2: "{'id 2'} has too many bytes"}
+    assert told == [{"task_id": "id 2", "name": "a", "reason": rows.dead[2]}]
+
+
+def test_a_slice_ends_in_time_however_much_is_due(
+    relay: Relay, place: Place, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof of life is given between slices: here each page takes more than half of one."""
+    # given
+    rows.add("celery", count=3 * PAGE)
+    moments = count(0.0, 0.6 * SLICE)
+    monkeypatch.setattr(relaying, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+
+    # when
+    pause = relay.step()
+
+    # then
+    assert pause == 0.0
+    assert len(place.published) == PAGE
+
+    # when
+    relay.step()
+
+    # then
+    assert len(place.published) == 2 * PAGE
 
 
 def test_an_idle_relay_writes_nothing(relay: Relay, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def leave_alarm(seconds: float) -> None:
 RETRIES = 3
 
 
-@task(name="oddities.record_attempt", retry_interval=0.5, max_retries=RETRIES)
+@task(name="oddities.record_attempt", retry_interval=1, max_retries=RETRIES)
 def record_attempt(path: str, token: str, failures: int) -> None:
     """Write attempt and moment into the ledger; ask for another attempt until there were so many."""
     now = running.get()

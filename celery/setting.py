@@ -1,0 +1,63 @@
+"""One setting: what the table in `celery.conf` is made of."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.conf import settings as django_settings
+
+#: The largest number that a setting may be; in seconds, ten years. An endless one overflows somewhere far from here.
+LARGEST: Final = 10 * 365 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting: the constant here, its name in settings.py, default, type and what it means."""
+
+    constant: str
+    name: str
+    default: Any
+    types: tuple[type, ...]
+    sentence: str
+    choices: tuple[Any, ...] = ()
+    minimum: float | None = None
+
+    def value(self) -> Any:
+        """Return the value in force."""
+        found = getattr(django_settings, self.name, None)
+        return self.default_value() if found is None else found
+
+    def default_value(self) -> Any:
+        """Return the value that is in force where the project says nothing."""
+        return self.default() if callable(self.default) else self.default
+
+    def allows(self, value: Any) -> bool:
+        """Tell whether a value of the right type is among the choices, and in its bounds."""
+        if self.choices and value not in self.choices and str(value).upper() not in self.choices:
+            return False  # names of levels may be written in any case, as in 0.2
+        return self.minimum is None or self.minimum <= _number(value) <= LARGEST
+
+    def bound(self, value: Any) -> str:
+        """Return the bound that a value is beyond, in words."""
+        return f"at most {LARGEST:,}" if _number(value) > LARGEST else f"at least {self.minimum:g}"
+
+
+def _number(value: Any) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value  # type: ignore[no-any-return]
+
+
+def setting(  # noqa: PLR0913 - the columns of the table
+    constant: str,
+    name: str,
+    default: Any,
+    types: type | tuple[type, ...],
+    sentence: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    minimum: float | None = None,
+) -> Setting:
+    """Return one line of the table."""
+    kinds = types if isinstance(types, tuple) else (types,)
+    return Setting(
+        constant=constant, name=name, default=default, types=kinds, sentence=sentence, choices=choices, minimum=minimum
+    )
