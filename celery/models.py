@@ -129,7 +129,8 @@ class PeriodicTaskMeta(models.Model):
         verbose_name = "periodic task"
 
     def __str__(self) -> str:
-        return f"<PeriodicTask: {self.name} [last-run:{self.last_run_at}, total-run:{self.total_run_count}]>"
+        last = self.last_run_at if self.total_run_count else None  # until then, when it was first seen
+        return f"<PeriodicTask: {self.name} [last-run:{last}, total-run:{self.total_run_count}]>"
 
     @property
     def task(self) -> Any:

@@ -1,5 +1,6 @@
 """The progress bar of `TaskSetResult.join`. It needs tqdm, so it is imported by name only, and only when asked for."""
 
+import shutil
 from collections.abc import Generator, Iterable
 
 from tqdm import tqdm
@@ -20,7 +21,7 @@ def watched(arrivals: Iterable[Result], total: int) -> Generator[Result, None, N
     Where standard error is no terminal, nothing is shown.
     """
     failed = 0
-    with Bar(total=total, desc="subtasks", unit=" tasks", disable=None, dynamic_ncols=True) as bar:
+    with Bar(total=total, desc="subtasks", unit=" tasks", disable=None, ncols=_columns()) as bar:
         bar.set_postfix(failed=failed)
         for stored in arrivals:
             if stored.state == states.FAILURE:
@@ -28,3 +29,8 @@ def watched(arrivals: Iterable[Result], total: int) -> Generator[Result, None, N
                 bar.set_postfix(failed=failed, refresh=False)
             bar.update()
             yield stored
+
+
+def _columns() -> int:
+    """Return the width of the terminal; 80 for one that says 0, on which tqdm would draw nothing at all."""
+    return shutil.get_terminal_size().columns

@@ -52,5 +52,9 @@ def by_url(url: str) -> "Broker":
         known = ", ".join(f"{name}://" for name in SCHEMES)
         text = f"CELERY_BROKER_URL starts with {scheme!r}; it must start with one of {known}"
         raise ImproperlyConfigured(text)
-    found: Broker = import_string(SCHEMES[scheme])(url)
+    try:
+        found: Broker = import_string(SCHEMES[scheme])(url)
+    except ImportError as error:
+        text = f"{scheme}:// needs a package that cannot be imported ({error}): install celery with its extra [redis]"
+        raise ImproperlyConfigured(text) from error
     return found

@@ -40,8 +40,6 @@ def url_trouble(url: str) -> str | None:
         _ = broker.current().alias
     except ImproperlyConfigured as error:
         return f"cannot be used: {error}."
-    except ImportError as error:
-        return f"needs a package that cannot be imported: {error}."
     return None
 
 

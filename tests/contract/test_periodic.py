@@ -567,6 +567,12 @@ class TestTheModel:
 
         assert str(row()) == f"<PeriodicTask: shop.report [last-run:{NOON}, total-run:1]>"
 
+    def test_of_one_that_never_ran_it_says_so(self, one: PeriodicTasks) -> None:
+        register(crontab("0 0 1 1 *"))
+        one.run()
+
+        assert str(row()) == "<PeriodicTask: shop.report [last-run:None, total-run:0]>"
+
     def test_it_knows_its_task_and_sends_it(self, one: PeriodicTasks) -> None:
         task = register(every(60))
         one.run()

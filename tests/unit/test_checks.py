@@ -16,7 +16,7 @@ from django.urls import clear_url_caches, include, path
 from pytest_django import Settings
 
 import celery.checks
-from celery import conf
+from celery import broker, conf
 from celery.broker import store
 from tests.shop import urls
 
@@ -353,6 +353,17 @@ class TestBroker:
 
         assert "which no broker has" in message.msg
         assert "django://, amqp://" in str(message.hint)
+
+    def test_a_package_that_is_missing_is_told_with_the_extra_that_brings_it(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(broker.SCHEMES, "redis", "celery_without_packages.RedisBroker")
+        settings.CELERY_BROKER_URL = "redis://nowhere/7"
+
+        message = only("celery.E004").msg
+
+        assert "No module named 'celery_without_packages'" in message
+        assert "extra [redis]" in message
 
     def test_a_database_that_is_not_configured_is_told_with_those_that_are(self, settings: Settings) -> None:
         settings.CELERY_BROKER_URL = "django://nowhere"

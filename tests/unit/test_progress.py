@@ -1,4 +1,5 @@
 import io
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -102,3 +103,17 @@ def test_without_tqdm_it_says_what_to_install(results: TaskSetResult[int], monke
 
     with pytest.raises(ImportError, match=r"pip install tqdm, or this package with its extra 'progress'"):
         results.join(progress=True)
+
+
+def test_a_terminal_that_says_it_has_no_columns_gets_a_bar_too(
+    results: TaskSetResult[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terminals without a size, such as those of `script`, say 0: tqdm would draw nothing there."""
+    results.subtask_ids.remove("c")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("os.get_terminal_size", lambda _=1: os.terminal_size((0, 0)))
+
+    with on_a_terminal() as screen:
+        results.join(progress=True)
+
+    assert "2/2" in screen.getvalue()
