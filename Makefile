@@ -56,7 +56,7 @@ chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
 
 coverage: $(READY)  ## branch coverage of celery/, the worker's processes included; fails under 95 %
 	$(BIN)/python -m coverage erase
-	$(SERVERS) run -- $(BIN)/python -m coverage run -m pytest $(call tests_in,unit contract integration)
+	$(SERVERS) run -- $(BIN)/python -m coverage run -m pytest $(call tests_in,unit contract seed integration)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -84,7 +84,7 @@ clean:  ## remove what was made here, and what killed runs left in the temporary
 .PHONY: test-with-servers
 test-with-servers:
 	$(BIN)/python -m pytest $(call tests_in,interop chaos)
-	$(BIN)/python -m pytest -n $(JOBS) $(call tests_in,unit typing contract integration)
+	$(BIN)/python -m pytest -n $(JOBS) $(call tests_in,unit typing contract seed integration)
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
 $(READY): setup.py

@@ -22,7 +22,7 @@ PAIRS = (
     ("3.13", "6.0"),
     ("3.13", "6.1"),
 )
-FOLDERS = ("tests/unit", "tests/contract", "tests/integration")
+FOLDERS = ("tests/unit", "tests/contract", "tests/seed", "tests/integration")
 JOBS = os.environ.get("JOBS", "4")
 
 nox.options.error_on_missing_interpreters = True

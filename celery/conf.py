@@ -212,14 +212,14 @@ SETTINGS: Final = (
         "CELERYD_LOG_FILE",
         "celeryd.log",
         str,
-        "The log file of the daemon mode, which is still to come; until then -f names one.",
+        "The log file of --daemon where -f names none. In the foreground the log goes to standard error.",
     ),
     setting(
         "DAEMON_PID_FILE",
         "CELERYD_PID_FILE",
         "celeryd.pid",
         str,
-        "The pid file of the daemon mode, which is still to come; until then -p names one.",
+        "The pid file of --daemon where -p names none.",
     ),
     setting(
         "DAEMON_LOG_LEVEL", "CELERYD_DAEMON_LOG_LEVEL", "INFO", str, "How much celeryd logs.", choices=(*LOG_LEVELS,)

@@ -59,4 +59,4 @@ class PeriodicTaskManager(models.Manager[Any]):
 
 def _overdue(task: Any, row: Any, now: datetime) -> bool:
     schedule = schedules.schedule_of(task.run_every)
-    return schedules.overdue(schedule, as_moment(row.last_run_at, now), now) is not None
+    return schedules.overdue(schedule, as_moment(row.last_run_at), now) is not None

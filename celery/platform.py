@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ PR_SET_NAME: Final = 15
 IN_MODIFY: Final = 0x2
 IN_NONBLOCK: Final = os.O_NONBLOCK
 IN_CLOEXEC: Final = os.O_CLOEXEC
+#: Bytes at the head of a file that tell whether it is a pid file.
+LONGEST_PID: Final = 32
 STANDARD_DESCRIPTORS: Final = (0, 1, 2)
 
 
@@ -100,8 +103,12 @@ class PIDFile:
         """Hold the file from now on, with our pid or the given one in it; SystemExit as `acquire` says."""
         if self._fd < 0:
             self._take()
-        os.truncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid() if pid is None else pid}\n".encode(), 0)
+        try:
+            content = f"{os.getpid() if pid is None else pid}\n".encode()
+            os.pwrite(self._fd, content, 0)
+            os.truncate(self._fd, len(content))
+        except OSError as error:
+            sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
 
     def acquire(self) -> None:
         """Write our pid and hold the file; SystemExit if another process holds it or it cannot be written."""
@@ -135,10 +142,19 @@ class PIDFile:
         except OSError as error:
             self._forget()
             sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
-        if self.path.exists() and os.path.samestat(os.fstat(self._fd), self.path.stat()):
-            return True
-        self._close()
-        return False
+        if not self.path.exists() or not os.path.samestat(os.fstat(self._fd), self.path.stat()):
+            self._close()
+            return False
+        self._refuse_what_is_no_pid_file()
+        return True
+
+    def _refuse_what_is_no_pid_file(self) -> None:
+        """Exit before anything is written over: a path may be a slip of the hand."""
+        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        content = os.pread(self._fd, LONGEST_PID, 0).strip() if is_file else b""
+        if not is_file or (content and not content.isdigit()):
+            self._close()
+            sys.exit(f"{self.path} is no pid file: it holds something else. Choose another with --pidfile.")
 
     def _close(self) -> None:
         os.close(self._fd)

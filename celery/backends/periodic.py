@@ -33,6 +33,8 @@ logger = logging.getLogger("celery.worker")
 
 #: Ids of messages are made of the task's name and what was taken: a moment has one id, whoever sends it.
 NAMESPACE: Final = uuid.UUID("5f0c3a0e-6c5d-4b8e-9a53-8a1f2d9c7e41")
+#: Microseconds of the second of two moments that have one wall-clock time.
+LATER: Final = 1
 #: How far in the future the last moment may be, before the clock that wrote it is taken to have been wrong.
 TOLERANCE: Final = timedelta(minutes=1)
 #: Rows in one SELECT.
@@ -83,7 +85,7 @@ class PeriodicTasks:
         known = tasks.get_all_periodic()
         to_look_at = sorted((self._next.get(name, EPOCH), name) for name in known)
         due = [name for moment, name in to_look_at if moment <= now]
-        rows = self._rows(due, now)
+        rows = self._rows(due)
         for name in due:
             if time.monotonic() - started > SLICE:
                 return 0.0
@@ -172,22 +174,22 @@ class PeriodicTasks:
     def _table(self) -> "QuerySet[Any]":
         return apps.get_model("celery", "PeriodicTaskMeta")._base_manager.using(self.alias)  # noqa: SLF001 - Django's name
 
-    def _rows(self, names: Sequence[str], now: datetime) -> dict[str, Row]:
+    def _rows(self, names: Sequence[str]) -> dict[str, Row]:
         """Return the rows that can be read: SQLite stores anything, PostgreSQL has moments that Python has not."""
         try:
-            pages = [self._read(names[start : start + PAGE], now) for start in range(0, len(names), PAGE)]
+            pages = [self._read(names[start : start + PAGE]) for start in range(0, len(names), PAGE)]
         except Exception as error:
             if _is_of_the_world(error):
                 raise
             if len(names) == 1:
                 return {}
-            pages = [self._rows([name], now) for name in names]
+            pages = [self._rows([name]) for name in names]
         return {name: row for page in pages for name, row in page.items()}
 
-    def _read(self, names: Sequence[str], now: datetime) -> dict[str, Row]:
+    def _read(self, names: Sequence[str]) -> dict[str, Row]:
         found = self._table().filter(name__in=names)
         return {
-            name: Row(id=row_id, last=as_moment(last, now), count=count, message_id=message_id)
+            name: Row(id=row_id, last=as_moment(last), count=count, message_id=message_id)
             for name, row_id, last, count, message_id in found.values_list(
                 "name", "id", "last_run_at", "total_run_count", "last_task_id"
             )
@@ -201,7 +203,7 @@ class PeriodicTasks:
         last = None if schedule.runs_at_once else as_stored(now)
         made = self._table().model(name=name, last_run_at=last)
         self._table().bulk_create([made], ignore_conflicts=True)
-        row = self._read([name], now).get(name)
+        row = self._read([name]).get(name)
         if row is None:
             text = f"{name!r} has no row, and gets none: the database takes another name for the same"
             raise ValueError(text)
@@ -232,20 +234,20 @@ def _is_of_the_world(error: Exception) -> bool:
 
 
 def as_stored(moment: datetime | None) -> datetime | None:
-    """Return an aware moment as a DateTimeField takes it."""
+    """Return an aware moment as a DateTimeField takes it.
+
+    Without USE_TZ two moments have one wall-clock time in autumn: one microsecond marks the second of them.
+    """
     if moment is None or settings.USE_TZ:
         return moment
-    return timezone.make_naive(moment, timezone.get_default_timezone())
+    local = moment.astimezone(timezone.get_default_timezone())
+    return local.replace(tzinfo=None, microsecond=LATER if local.fold else 0, fold=0)
 
 
-def as_moment(value: datetime | None, now: datetime) -> datetime | None:
-    """Return what a DateTimeField answered as an aware moment.
-
-    Without USE_TZ, where two moments have one wall-clock time (in autumn), it is the later one unless that is still to
-    come: what was taken is past.
-    """
+def as_moment(value: datetime | None) -> datetime | None:
+    """Return what a DateTimeField answered as an aware moment."""
     if value is None or timezone.is_aware(value):
         return value
+    fold = int(value.microsecond == LATER)
     zone = timezone.get_default_timezone()
-    later = value.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    return later if later <= now + TOLERANCE else value.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    return value.replace(tzinfo=zone, microsecond=0, fold=fold).astimezone(UTC)

@@ -19,7 +19,7 @@ from django.db import Error as DatabaseTrouble
 from celery import backends, broker, conf, log, mail, version_with_meta
 from celery.broker import store
 from celery.message import is_name
-from celery.platform import PIDFile, require_linux
+from celery.platform import PIDFile, daemonize, require_linux
 from celery.worker import connections as worker_connections
 from celery.worker.supervisor import Options, Supervisor
 
@@ -37,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-l", "--loglevel", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     parser.add_argument("-f", "--logfile", metavar="PATH", help="write the log there instead of to standard error")
     parser.add_argument("-p", "--pidfile", metavar="PATH", help="keep the pid there while running")
+    parser.add_argument(
+        "-d",
+        "--daemon",
+        "--detach",
+        dest="detach",
+        action="store_true",
+        help="go on in the background; without -f and -p, with CELERYD_LOG_FILE and CELERYD_PID_FILE",
+    )
     parser.add_argument(
         "-w",
         "--wakeup-after",
@@ -81,7 +89,9 @@ def main(argv: Sequence[str] | None = None, **options: Any) -> None:
 def run(options: dict[str, object]) -> int:
     """Run a worker until it is told to stop, and return its exit code. SIGHUP begins anew with new code."""
     require_linux()
-    settled = worker_options(options)
+    home = Path.cwd()
+    options = _with_files(options)
+    worker_options(options)
     _open_log(options)
     if options.get("queue_wakeup_after") is not None:
         log.logger.warning("-w means nothing any more: a worker is told of messages, or decides itself when to look.")
@@ -89,18 +99,36 @@ def run(options: dict[str, object]) -> int:
     worker_connections.prepare()
     preflight()
     _warn_of_threads()
-    pidfile = PIDFile(str(options["pidfile"])) if options.get("pidfile") else None
-    if pidfile:
-        pidfile.acquire()
-    supervisor = Supervisor(settled)
+    pidfile = _held(options)
+    supervisor = Supervisor(worker_options(options))  # its name has the pid, which is the daemon's from here on
     try:
         code = supervisor.run()
     finally:
         if pidfile:
             pidfile.release()
     if supervisor.wants_restart:
+        os.chdir(home)
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the very command line that started us
     return code
+
+
+def _with_files(options: dict[str, object]) -> dict[str, object]:
+    """Return the options; a daemon has a log and a pid file, by default those of the settings."""
+    if not options.get("detach"):
+        return options
+    files = {"logfile": conf.DAEMON_LOG_FILE, "pidfile": conf.DAEMON_PID_FILE}
+    return {**options, **{name: options.get(name) or default for name, default in files.items()}}
+
+
+def _held(options: dict[str, object]) -> PIDFile | None:
+    """Go to the background if that is asked for, and hold the pid file if there is one. SystemExit if another does."""
+    if options.get("detach"):
+        return daemonize(str(options["pidfile"]))
+    if not options.get("pidfile"):
+        return None
+    held = PIDFile(str(options["pidfile"]))
+    held.acquire()
+    return held
 
 
 def _open_log(options: dict[str, object]) -> None:

@@ -42,6 +42,31 @@ class TestPIDFile:
         assert path.read_text() == "4711\n"
         file.release()
 
+    def test_is_not_written_over_something_else(self, path: Path) -> None:
+        """Its path may be a slip of the hand: `celeryd -p settings.py`."""
+        path.write_text("DEBUG = True\n")
+
+        with pytest.raises(SystemExit, match="is no pid file: it holds something else"):
+            PIDFile(path).write()
+
+        assert path.read_text() == "DEBUG = True\n"
+
+    def test_is_a_file(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+
+        with pytest.raises(SystemExit, match="is no pid file"):
+            PIDFile(tmp_path / "fifo").write()
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to be had")
+    def test_a_full_disk_is_told(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = PIDFile(path)
+        with Path("/dev/full").open("wb") as full:
+            file.write()
+            monkeypatch.setattr(file, "_fd", full.fileno())
+
+            with pytest.raises(SystemExit, match="cannot be written: No space left on device"):
+                file.write()
+
     @pytest.mark.parametrize("text", ["", "soon", "12 13"])
     def test_without_a_number_in_it_there_is_no_pid(self, path: Path, text: str) -> None:
         path.write_text(text)
