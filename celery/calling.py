@@ -39,7 +39,7 @@ def message_of(  # noqa: PLR0913 - what a call can say
         raise InvalidTask(text)
     queue = queue or getattr(task, "queue", None) or getattr(task, "routing_key", None) or conf.AMQP_CONSUMER_QUEUE
     priority = priority if priority is not None else getattr(task, "priority", None)
-    _check_options(task_id=task_id or None, queue=queue, priority=priority)
+    _check_options(task=name, task_id=task_id or None, queue=queue, priority=priority)
     call = Call(
         task=name,
         task_id=task_id or str(uuid.uuid4()),
@@ -63,8 +63,8 @@ def message_of(  # noqa: PLR0913 - what a call can say
     )
 
 
-def _check_options(*, task_id: str | None, queue: str, priority: int | None) -> None:
-    for label, value in (("task_id", task_id), ("queue", queue)):
+def _check_options(*, task: str, task_id: str | None, queue: str, priority: int | None) -> None:
+    for label, value in (("the name of a task", task), ("task_id", task_id), ("queue", queue)):
         if value is not None and not is_name(value):
             text = f"{label} is a text of at most {LONGEST_NAME} characters, without NUL, not {value!r:.80}"
             raise ValueError(text)

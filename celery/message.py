@@ -6,6 +6,7 @@ What this module knows of kombu is its serialization.
 
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -27,6 +28,7 @@ LARGEST_COUNT: Final = 2**15 - 1
 LARGEST_ATTEMPT: Final = 2**31 - 1
 ESCAPED: Final = "celery.mapping"
 _MARKED: Final = frozenset({"__type__", "__value__"})
+_LISTS: Final = (list, tuple)
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 #: Headers of our own. There is never one named ``task``: that would mark Celery's protocol 2.
@@ -127,8 +129,8 @@ def encode(call: Call, serializer: str) -> tuple[str, str, bytes]:
 
 
 def _check_shape(call: Call) -> None:
-    if isinstance(call.args, str | bytes):
-        text = f"the arguments of a call of {call.task} come as a list or tuple, no text: write ({call.args!r:.20},)"
+    if type(call.args) not in _LISTS and isinstance(call.args, str | bytes | Mapping | AbstractSet):
+        text = f"the arguments of a call of {call.task} come as a list or tuple: write ({call.args!r:.20},)"
         raise TypeError(text)
     names: list[Any] = list(call.kwargs)
     if odd := [name for name in names if not isinstance(name, str)]:

@@ -160,6 +160,10 @@ class FunctionTask(TaskOptions, Generic[P, R]):
         """Send one task for every tuple of arguments; see `send_many`."""
         return send_many(self, calls)
 
+    def requeue(self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResult[R]:
+        """Send the task again under the id that it had."""
+        return requeue(self, task_id, args, kwargs)
+
     def retry(
         self,
         args: Sequence[Any] | None = None,

@@ -34,9 +34,10 @@ SUBTASKS: Final = uuid.UUID("6f2f1d3e-6b0e-4f52-9d6c-0f3ff1f0a7a5")
 
 
 class SealedTask(Task):
-    """Runs only what was sealed with SECRET_KEY for this task and this id, and no attempt of it twice."""
+    """Runs only what was sealed with SECRET_KEY for this task and this id, and nothing whose result is stored."""
 
-    #: The worker asks for the stored result before it runs a call, so a copy of a message changes nothing.
+    #: The worker asks for the stored result before it runs a call: a copy of a message that has run is not run again.
+    #: Copies that are worked at the same time are not told apart; the result of one of them is kept.
     looks_up_first = True
     #: What is sealed is a text already.
     serializer = "json"

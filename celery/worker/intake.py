@@ -69,17 +69,21 @@ class Intake:
             self._connect()
         self._consumer.set_window(window)
         found = self._consumer.take(limit)
+        self._note_recovery()
         self._poll_at = time.monotonic() + self._consumer.next_poll()
         return found
+
+    def _note_recovery(self) -> None:
+        """A broker that takes connections and refuses whatever follows has not recovered: only taking proves it."""
+        if self._lost_at:
+            logger.warning("Connected to the broker again, after %.1f s.", time.monotonic() - self._lost_at)
+        self._lost_at, self._pause = 0.0, FIRST_PAUSE
 
     def _connect(self) -> None:
         self._consumer.connect([held.delivery.row_id for held in self._held.values()])
         self._is_connected = True
         if self._consumer.fileno() >= 0:
             self._selector.register(self._consumer.fileno(), selectors.EVENT_READ, self._note_readable)
-        if self._lost_at:
-            logger.warning("Connected to the broker again, after %.1f s.", time.monotonic() - self._lost_at)
-        self._lost_at, self._pause = 0.0, FIRST_PAUSE
         self._on_connect()
 
     def _note_readable(self) -> None:

@@ -408,8 +408,8 @@ class TestDelays:
         assert str(caught.value).endswith(f", not {value!r}")
         assert sent.batches == []
 
-    @pytest.mark.parametrize("value", ["12", b"12"], ids=repr)
-    def test_a_text_in_place_of_the_arguments_is_refused_with_the_line_to_write(
+    @pytest.mark.parametrize("value", ["12", b"12", {"x": 1}, {1, 2}], ids=repr)
+    def test_what_is_no_list_in_place_of_the_arguments_is_refused_with_the_line_to_write(
         self, adding: FunctionTask[..., int], sent: Recorder, value: Any
     ) -> None:
         with pytest.raises(TypeError, match=r"the arguments of a call of calc\.add come as a list or tuple") as caught:
