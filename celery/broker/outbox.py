@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from django.db import connections, transaction
 
@@ -24,15 +24,54 @@ logger = logging.getLogger("celery.broker")
 FORWARDED: Final = 1000
 
 
+class Publisher(Protocol):
+    """What a driver has for each thread that sends: a connection, which a forked process drops and makes anew."""
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Put `messages` into their queues, as durable when this returns as the server promises."""
+
+    def depth(self, queue: str) -> int:
+        """Return the number of ready messages; 0 for a queue that does not exist."""
+
+    def purge(self, queue: str) -> int:
+        """Delete what is ready; 0 for a queue that does not exist."""
+
+    def drop(self) -> None:
+        """Let go of the connection."""
+
+
 class OutboxBroker(Broker):
-    """A broker whose messages live outside the database. A driver publishes and consumes."""
+    """A broker whose messages live outside the database. A driver brings a publisher and a consumer."""
 
     relays = True
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        #: What belongs to one thread: its outbox here, and the driver's connection.
+        #: What belongs to one thread: its outbox and its publisher.
         self._local = threading.local()
+
+    def make_publisher(self) -> Publisher:
+        """Return a publisher for this thread."""
+        raise NotImplementedError
+
+    @property
+    def _publisher(self) -> Publisher:
+        found: Publisher | None = getattr(self._local, "publisher", None)
+        if found is None:
+            found = self._local.publisher = self.make_publisher()
+        return found
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Publish `messages`. Raises BrokerUnreachable, UnroutableMessage."""
+        self._publisher.publish(messages)
+
+    def depth(self, queue: str) -> int:
+        """Return the number of ready messages; 0 for a queue that does not exist. Raises BrokerUnreachable."""
+        return self._publisher.depth(queue)
+
+    def discard_all(self, queue: str) -> int:
+        """Delete what is ready in `queue`; 0 for a queue that does not exist. Raises BrokerUnreachable."""
+        return self._publisher.purge(queue)
 
     def _after_commit(self, ids: Sequence[int]) -> None:
         """Gather what one transaction sends: one hook of many publishes all of it, with one wait."""

@@ -165,7 +165,8 @@ def test_the_connection_is_dropped_after_any_exception(
     broker: AmqpBroker, server: Any, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.publish([message(queue)])
-    line: Any = broker._publisher._line
+    publisher: Any = broker._publisher
+    line = publisher._line
 
     monkeypatch.setattr(line.connection, "drain_events", interrupt)
     with pytest.raises(KeyboardInterrupt):

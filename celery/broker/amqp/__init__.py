@@ -21,7 +21,7 @@ from celery.broker.amqp.transport import Connection, connect
 from celery.broker.base import Consumer
 from celery.broker.outbox import OutboxBroker
 from celery.exceptions import CeleryError, UnroutableMessage
-from celery.message import Delivery, Message
+from celery.message import Delivery
 
 #: Seconds that connecting may take, and the round trip that makes an acknowledgement certain.
 CONNECT_TIMEOUT: Final = 5.0
@@ -41,24 +41,9 @@ LARGEST_WINDOW: Final = 1024
 class AmqpBroker(OutboxBroker):
     """Messages wait on RabbitMQ. Connections are unpooled: one a process and thread, for publishing."""
 
-    @property
-    def _publisher(self) -> Publisher:
-        found: Publisher | None = getattr(self._local, "publisher", None)
-        if found is None:
-            found = self._local.publisher = Publisher(self.url)
-        return found
-
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Publish, and wait until RabbitMQ has confirmed every message."""
-        self._publisher.publish(messages)
-
-    def depth(self, queue: str) -> int:
-        """Return the number of ready messages; 0 for a queue that does not exist."""
-        return self._publisher.depth(queue)
-
-    def discard_all(self, queue: str) -> int:
-        """Delete what is ready in `queue`; 0 for a queue that does not exist. Raises BrokerUnreachable."""
-        return self._publisher.purge(queue)
+    def make_publisher(self) -> Publisher:
+        """Return a publisher with a connection of its own."""
+        return Publisher(self.url)
 
     def consumer(self, owner: str, queues: Sequence[str]) -> "AmqpConsumer":
         """Return a consumer with a connection of its own."""

@@ -19,7 +19,7 @@ from celery.broker.redis.envelope import read
 from celery.broker.redis.publisher import Publisher, hint_of
 from celery.broker.redis.scripts import BRING_BACK, GIVE_BACK, HELD, JOIN, REGISTRY, TAKE
 from celery.exceptions import CeleryError
-from celery.message import Delivery, Message
+from celery.message import Delivery
 
 logger = logging.getLogger("celery.broker")
 
@@ -48,24 +48,9 @@ class RedisBroker(OutboxBroker):
         super().__init__(url)
         self.address = address_of(url)
 
-    @property
-    def _publisher(self) -> Publisher:
-        found: Publisher | None = getattr(self._local, "publisher", None)
-        if found is None:
-            found = self._local.publisher = Publisher(self.address)
-        return found
-
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Publish: as durable, when this returns, as Redis is told to be (``appendfsync``)."""
-        self._publisher.publish(messages)
-
-    def depth(self, queue: str) -> int:
-        """Return the number of ready messages; 0 for a queue that does not exist."""
-        return self._publisher.depth(queue)
-
-    def discard_all(self, queue: str) -> int:
-        """Delete what is ready in `queue`; 0 for a queue that does not exist. Raises BrokerUnreachable."""
-        return self._publisher.purge(queue)
+    def make_publisher(self) -> Publisher:
+        """Return a publisher with a connection of its own."""
+        return Publisher(self.address)
 
     def consumer(self, owner: str, queues: Sequence[str]) -> "RedisConsumer":
         """Return a consumer with connections of its own."""
