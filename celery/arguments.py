@@ -24,7 +24,7 @@ def with_defaults(
     task: Any, args: Sequence[Any], kwargs: Mapping[str, Any], *, task_id: str, task_name: str
 ) -> Mapping[str, Any]:
     """Return `kwargs` with the default arguments that `task` accepts and the call does not fill."""
-    accepted = _accepted(_code_of(task))
+    accepted = _look_up(_code_of(task))
     names = accepted.positions if not accepted.takes_any or hasattr(task, "__wrapped__") else NAMES
     wanted = [name for name in names if name not in kwargs and accepted.positions.get(name, len(args)) >= len(args)]
     if not wanted:
@@ -47,6 +47,13 @@ def _code_of(task: Any) -> Callable[..., Any]:
     """Return the function that gets the arguments: `run` of a task, or a plain function itself."""
     found = getattr(task, "run", task)
     return getattr(found, "__func__", found)  # type: ignore[no-any-return]
+
+
+def _look_up(code: Callable[..., Any]) -> Accepted:
+    try:
+        return _accepted(code)
+    except TypeError:  # it has no hash, such as an instance of a dataclass
+        return _accepted.__wrapped__(code)
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 import logging
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -32,8 +33,23 @@ class Greedy(Task):
     def run(self, x: int, **kwargs: Any) -> None: ...
 
 
+@dataclass
+class Unhashable:
+    """Equal to others of its kind, and so without a hash."""
+
+    def __call__(self, x: int, task_id: str = "") -> None: ...
+
+
 class Named(Task):
     def run(self, x: int, logfile: str | None = "none") -> None: ...
+
+
+class Hidden:
+    """Nobody can say what it takes, as of some callables of C."""
+
+    __signature__ = "none"
+
+    def __call__(self, x: int) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -48,6 +64,7 @@ class Named(Task):
         (Greedy(), NAMES),
         (Named(), {"logfile"}),
         (operator.neg, set()),
+        (Hidden(), set()),
         (dict.fromkeys, set()),
     ],
 )
@@ -55,6 +72,10 @@ def test_a_callable_gets_what_it_accepts(function: Callable[..., Any], names: se
     kwargs = with_defaults(function, (1,), {}, task_id="id", task_name="shop.add")
 
     assert kwargs == {name: DEFAULTS[name] for name in names}
+
+
+def test_a_callable_without_a_hash_gets_them_too() -> None:
+    assert with_defaults(Unhashable(), (1,), {}, task_id="id", task_name="n") == {"task_id": "id"}
 
 
 def test_a_function_under_the_decorator_gets_what_it_names_and_no_more() -> None:
