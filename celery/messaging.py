@@ -12,7 +12,7 @@ from celery import message as wire
 from celery.broker.taking import Source, source_of
 from celery.calling import message_of, moment
 from celery.exceptions import MeaninglessOption
-from celery.message import Delivery
+from celery.message import LONGEST_NAME, Delivery, is_name
 from celery.registry import tasks
 
 #: Options of 0.2 that change nothing: every message is published as mandatory.
@@ -189,6 +189,8 @@ class TaskConsumer:
     def __init__(self, connection: Any = None, queue: str | None = None) -> None:
         _warn_of(connection)
         self.queue = queue or str(conf.AMQP_CONSUMER_QUEUE)
+        if not is_name(self.queue):
+            raise ValueError(f"a queue is a text of at most {LONGEST_NAME} characters, without NUL, not {queue!r:.80}")
         self._source: Source | None = None
 
     def discard_all(self) -> int:

@@ -34,15 +34,16 @@ def request(  # noqa: PLR0913 - the classic signature
 
     Where no retry is left, raises `exc` (by default the exception that is being handled) or MaxRetriesExceeded.
     """
-    exc = exc or sys.exception()
+    exc = sys.exception() if exc is None else exc
     now = running.get()
     name = getattr(task, "name", None)
     if now is None or now.name != name:
         found = f"a worker runs {now.name}" if now else "no worker runs anything"
-        raise exc or NotInATask(f"{name} asks for another attempt, but here {found}")
+        raise NotInATask(f"{name} asks for another attempt, but here {found}") if exc is None else exc
     limit = max_retries if max_retries is not None else getattr(task, "max_retries", None)
     if limit is not None and now.retries >= limit:
-        raise exc or MaxRetriesExceeded(f"{now.name} asked for another attempt after {now.retries} retries")
+        text = f"{now.name} asked for another attempt after {now.retries} retries"
+        raise MaxRetriesExceeded(text) if exc is None else exc
     when = moment("countdown", countdown) or moment("eta", eta) or _by_policy(task, now.retries)
     if kwargs is not None:
         kwargs = without_defaults(kwargs, task_id=now.task_id, task_name=now.name)

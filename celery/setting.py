@@ -43,7 +43,7 @@ class Setting:
 
 
 def _number(value: Any) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value  # type: ignore[no-any-return]
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def setting(  # noqa: PLR0913 - the columns of the table

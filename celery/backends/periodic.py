@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from celery import schedules
 from celery.broker import store
 from celery.calling import message_of
-from celery.exceptions import SchemaMissing
+from celery.exceptions import InvalidSchedule, SchemaMissing
 from celery.registry import tasks
 from celery.schedules import EPOCH, Schedule
 
@@ -110,8 +111,8 @@ class PeriodicTasks:
         try:
             schedule = schedules.schedule_of(task.run_every)
             self._send_if_due(name, task, schedule, row or self._new_row(name, schedule, now), now)
-            following = schedule.following(now)
-        except Exception as error:  # a schedule may be the project's own code
+            following = _checked(schedule.following(now), now)
+        except (Exception, SystemExit) as error:  # a schedule may be the project's own code
             if _is_of_the_world(error):
                 raise
             return self._note_trouble(name, error, now)
@@ -119,7 +120,7 @@ class PeriodicTasks:
             logger.warning("Periodic task %s: possible again.", name)
         return following
 
-    def _note_trouble(self, name: str, error: Exception, now: datetime) -> datetime:
+    def _note_trouble(self, name: str, error: BaseException, now: datetime) -> datetime:
         text = f"{type(error).__name__}: {error}"
         if self._troubles.get(name) != text:
             logger.error("Periodic task %s cannot be sent: %s", name, text)
@@ -217,7 +218,8 @@ class PeriodicTasks:
         if not message_id:
             return False
         messages = apps.get_model("celery", "Message")._base_manager.using(self.alias)  # noqa: SLF001
-        return bool(messages.filter(task_id=message_id, attempt=1, owner__isnull=True, dead_at__isnull=True).exists())
+        is_untouched = Q(owner__isnull=True) | Q(visible_at__isnull=False)  # a relay's claims have a moment, too
+        return bool(messages.filter(is_untouched, task_id=message_id, attempt=1, dead_at__isnull=True).exists())
 
 
 @cache
@@ -226,7 +228,14 @@ def of(alias: str) -> PeriodicTasks:
     return PeriodicTasks(alias)
 
 
-def _is_of_the_world(error: Exception) -> bool:
+def _checked(moment: Any, now: datetime) -> datetime:
+    """Return what a schedule answered, if it is a moment to come: anything else would stop us, or never let us rest."""
+    if not isinstance(moment, datetime) or not timezone.is_aware(moment) or moment <= now:
+        raise InvalidSchedule(f"following({now}) is an aware moment after that, not {moment!r:.80}")
+    return moment
+
+
+def _is_of_the_world(error: BaseException) -> bool:
     """Tell whether an error concerns the database as a whole, and not a row or a task."""
     if isinstance(error, DataError | IntegrityError):
         return False

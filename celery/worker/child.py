@@ -120,9 +120,10 @@ def _is_closed(task_id: str, attempt: int) -> bool:
 
     The number of an attempt is not sealed: a copy with a higher one must not run again what has succeeded.
     """
-    backend = backends.default()
-    return patiently(
-        lambda: bool(backend.closed([(task_id, attempt)])) or backend.is_done(task_id), f"Looking up task {task_id}"
+    stored = patiently(lambda: backends.default().fetch([task_id]).get(task_id), f"Looking up task {task_id}")
+    return stored is not None and (
+        stored.state == states.DONE
+        or not states.may_replace(stored=stored.state, stored_attempt=stored.attempt, new_attempt=attempt)
     )
 
 

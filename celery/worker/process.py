@@ -1,6 +1,7 @@
 """One forked process of the worker: its start, what it does first, and how it ended."""
 
 import faulthandler
+import logging
 import os
 import selectors
 import signal
@@ -15,6 +16,8 @@ from django.db import connections
 
 from celery import log, mail
 from celery.platform import die_with_parent, set_process_name
+
+logger = logging.getLogger("celery.worker")
 
 #: Signals that concern the worker as a whole: the supervisor answers them, also when all processes get them (Ctrl-C).
 WORKER_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -97,6 +100,9 @@ def _enter(run: Callable[[], None], name: str, parent: int, close_first: Iterabl
         sys.stdout.reconfigure(line_buffering=True)
     try:
         run()
+    except BaseException:
+        logger.critical("The %s fails, and is started anew.", name, exc_info=True)  # standard error may be nowhere
+        raise
     finally:
         mail.flush()
         connections.close_all()

@@ -440,6 +440,20 @@ class TestClocks:
         assert [len(ids) for ids in found] == [1, *[0] * (minutes // 5 - 1)] * (300 // minutes)
 
 
+def test_a_message_that_a_relay_is_publishing_still_waits(one: PeriodicTasks, clock: Clock, kept: Store) -> None:
+    """Its claim has an owner. While the broker is away moments would pile up, and all run when it is back."""
+    register(every(60))
+    one.run()
+    kept.enlist("relay", name="relay", pid=1, queues=["reports"], concurrency=1, lease=30)
+    Message.objects.update(owner="relay", visible_at=NOON)
+
+    for looks in (1, 2):
+        clock.now = NOON + looks * 60 * SECOND
+        one.run()
+
+    assert (len(sent()), row().total_run_count) == (1, 3)
+
+
 class TestTrouble:
     class Broken(Schedule):
         def latest(self, now: datetime) -> datetime | None:
@@ -447,6 +461,40 @@ class TestTrouble:
 
         def following(self, moment: datetime) -> datetime:
             raise NotImplementedError
+
+    @pytest.mark.parametrize("answer", [None, NOON, NOON - SECOND, NOON.replace(tzinfo=None), "soon"], ids=repr)
+    def test_a_schedule_without_a_moment_to_come_is_told_and_neither_stops_nor_hurries_the_others(
+        self, one: PeriodicTasks, clock: Clock, caplog: pytest.LogCaptureFixture, answer: Any
+    ) -> None:
+        class Odd(Schedule):
+            def latest(self, now: datetime) -> datetime | None:
+                return None
+
+            def following(self, moment: datetime) -> datetime:
+                return answer  # type: ignore[no-any-return]
+
+        register(Odd())
+
+        wait = one.run()
+
+        assert wait > 0
+        assert "cannot be sent: InvalidSchedule: following(" in caplog.text
+
+    def test_a_schedule_that_exits_keeps_nobody_else_from_working(
+        self, one: PeriodicTasks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Exiting(Schedule):
+            def latest(self, now: datetime) -> datetime | None:
+                raise SystemExit("enough")
+
+            def following(self, moment: datetime) -> datetime:
+                raise NotImplementedError
+
+        register(Exiting())
+
+        one.run()
+
+        assert "cannot be sent: SystemExit: enough" in caplog.text
 
     def test_what_is_wrong_with_one_task_is_logged_once_and_keeps_no_other(
         self, one: PeriodicTasks, clock: Clock, caplog: pytest.LogCaptureFixture

@@ -1,6 +1,8 @@
 """What every broker promises to those who take messages by hand: `TaskConsumer`, over `celery.broker.taking`."""
 
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -239,6 +241,34 @@ class TestOnTheDatabase:
         assert lost.payload["id"] in found
         with pytest.raises(LeaseLost):
             lost.ack()
+
+    @pytest.mark.parametrize("answer", [TaskMessage.ack, TaskMessage.requeue])
+    def test_what_others_took_over_cannot_be_answered(
+        self, rig: Rig, consumer: TaskConsumer, answer: Callable[[TaskMessage], None]
+    ) -> None:
+        rig.broker.publish([message(rig.queue)])
+        lost = fetched(consumer)
+        rig.kept.retire(Worker.objects.get().owner)
+
+        with pytest.raises(LeaseLost, match="is not ours any more"):
+            answer(lost)
+
+        assert fetched(consumer).payload == lost.payload
+
+    def test_what_is_sent_while_it_waits_is_fetched(
+        self, rig: Rig, consumer: TaskConsumer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sent = message(rig.queue)
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            rig.broker.publish([sent])
+
+        monkeypatch.setattr(taking, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+
+        assert fetched(consumer).payload["id"] == sent.task_id
+        assert pauses == [taking.POLL]
 
     def test_what_it_gives_back_is_no_suspect(self, rig: Rig, consumer: TaskConsumer) -> None:
         rig.broker.publish(messages(rig.queue, 2))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import DataError, OperationalError, connections, transaction
+from django.db import DataError, InterfaceError, OperationalError, ProgrammingError, connections, transaction
 
 from celery import backends, signals, states
 from celery.backends.base import Result
@@ -598,6 +598,22 @@ def test_a_next_attempt_that_the_database_refuses_is_a_failure_and_nothing_follo
     assert not Row.objects.exists()
 
 
+def test_an_attempt_that_is_tried_again_gets_what_was_sent_not_what_the_task_made_of_it(kept: Store) -> None:
+    # given
+    body = encode(Call(task="shop.add", task_id="id", args=({"token": 1},)), "json")[2]
+    kept.insert([replace(MESSAGE, body=body)])
+    (delivery,) = kept.claim(_enlist(kept, "me"), "celery", 1)
+    call = job.call_of(delivery)
+    request = RetryTask(OSError("away"), args=None, kwargs=None, when=datetime.now(UTC))
+
+    # when
+    del call.args[0]["token"]
+    following = job.next_attempt(delivery, call, request, attempt=2)
+
+    # then
+    assert job.call_of(delivery._replace(body=following.body)).args == [{"token": 1}]
+
+
 def test_no_attempt_is_beyond_what_its_column_can_count(kept: Store) -> None:
     # given
     (delivery,) = _claim_each(kept, _enlist(kept, "me"), "id")
@@ -753,6 +769,25 @@ def test_a_transaction_that_a_task_left_open_is_rolled_back(kept: Store, alias: 
     kept.insert([MESSAGE])
     connections[alias].close()
     assert Row.objects.count() == 1
+
+
+def test_a_connection_that_broke_in_a_task_is_replaced_before_the_next(alias: str) -> None:
+    # given
+    connection = connections[alias]
+    connection.ensure_connection()
+    before = connection.connection
+    kept_open = TaskConnections()
+
+    # when
+    (before._force_close if connection.vendor == "mysql" else before.close)()
+    with pytest.raises((OperationalError, InterfaceError, ProgrammingError)):
+        Row.objects.using(alias).exists()
+    kept_open.after_task()
+
+    # then
+    assert not Row.objects.using(alias).exists()
+    assert connection.connection is not before
+    connection.close()
 
 
 # The steward

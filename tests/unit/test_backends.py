@@ -45,7 +45,7 @@ def test_a_name_that_is_none_is_refused_as_any_module_does() -> None:
 
 def test_a_driver_needs_no_refusal_and_no_cleanup() -> None:
     class Plain(MemoryBackend):
-        refusal = MemoryBackend.__base__.refusal  # type: ignore[misc, union-attr]
+        refusal = MemoryBackend.__base__.refusal  # type: ignore[union-attr]
 
     assert Plain().refusal() is None
     assert Plain().cleanup() == 0

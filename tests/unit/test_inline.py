@@ -443,7 +443,9 @@ class TestTheSetting:
             with override_settings(CELERY_ALWAYS_EAGER=False):
                 assert isinstance(broker.current(), AmqpBroker)
 
-    def test_a_worker_refuses_to_start(self) -> None:
+    def test_a_worker_refuses_to_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("celery.log.setup_logger", lambda *_: None)  # it would listen in all later tests
+        monkeypatch.setattr("celery.mail.connect", lambda: None)  # the same
         with pytest.raises(CommandError, match="CELERY_ALWAYS_EAGER is on"):
             call_command("celeryd", concurrency=1)
         with pytest.raises(ImproperlyConfigured, match="CELERY_ALWAYS_EAGER is on"):

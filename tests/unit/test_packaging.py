@@ -1,5 +1,6 @@
 """The sdist and the wheel hold what users need and nothing else. Built without a network, from a copy."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -62,7 +63,17 @@ def test_the_wheel_is_described(built: Distributions) -> None:
     assert built.metadata["Name"] == "celery"
     assert built.metadata["Version"] == celery.__version__
     assert built.metadata["Requires-Python"] == ">=3.11"
-    assert built.metadata.get_payload() == (ROOT / "README.rst").read_text(encoding="utf-8")
+    assert built.metadata.get_payload(decode=True) == (ROOT / "README.rst").read_bytes()
+
+
+def test_the_wheel_names_the_versions_that_the_matrix_tests(built: Distributions) -> None:
+    pairs = re.findall(r'\("(3\.\d+)", "(\d\.\d)"\)', (ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    assert len(pairs) >= 7
+
+    classifiers = built.metadata.get_all("Classifier", [])
+
+    assert _versions(classifiers, "Programming Language :: Python :: 3.") == {python for python, _ in pairs}
+    assert _versions(classifiers, "Framework :: Django :: ") == {django for _, django in pairs}
 
 
 def test_the_wheel_brings_the_command(built: Distributions) -> None:
@@ -74,6 +85,10 @@ def test_the_wheel_brings_the_command(built: Distributions) -> None:
 )
 def test_the_sdist_holds_what_it_takes_to_test_the_package(built: Distributions, name: str) -> None:
     assert name in built.sdist
+
+
+def _versions(classifiers: list[str], prefix: str) -> set[str]:
+    return {classifier.rpartition(" ")[2] for classifier in classifiers if classifier.startswith(prefix)}
 
 
 def _read(folder: Path) -> Distributions:

@@ -1,11 +1,11 @@
 """Chores and their back-off, with a clock that stands until it is moved."""
 
 import pytest
-from django.db import OperationalError
+from django.db import DataError, IntegrityError, OperationalError
 
 from celery.exceptions import BrokerUnreachable
 from celery.worker import chore
-from celery.worker.chore import FIRST_PAUSE, LONGEST_PAUSE, Chore
+from celery.worker.chore import FIRST_PAUSE, LONGEST_PAUSE, Chore, patiently
 
 
 class Clock:
@@ -127,3 +127,54 @@ def test_our_own_mistakes_are_not_caught(tidying: Chore, act: Act) -> None:
     # then
     with pytest.raises(TypeError, match="our own"):
         tidying.run_if_due()
+
+
+# Patience
+
+
+@pytest.fixture
+def pauses(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were made."""
+    made: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        made.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(clock, "sleep", sleep, raising=False)
+    return made
+
+
+def test_who_is_patient_waits_until_the_world_is_up_and_tells_of_it_twice(
+    pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    errors = iter([OperationalError("away")] * 7)
+
+    def act() -> str:
+        for error in errors:
+            raise error
+        return "done"
+
+    # when
+    answer = patiently(act, "Storing 3 results")
+
+    # then
+    assert answer == "done"
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Storing 3 results: not possible now, trying until it is: away",
+        "Storing 3 results: possible again, after 16.2 s.",
+    ]
+
+
+@pytest.mark.parametrize("error", [DataError("too long"), IntegrityError("twice"), TypeError("NUL"), KeyError("ours")])
+def test_who_is_patient_waits_for_the_world_and_not_for_a_row_or_our_own_mistake(
+    pauses: list[float], error: Exception
+) -> None:
+    def act() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        patiently(act, "Storing")
+    assert pauses == []

@@ -734,7 +734,7 @@ def test_a_stopping_worker_gives_back_what_comes_and_what_waits(
     connected._turn(0.0)
 
     # then
-    assert not connected._is_done
+    assert channel.receive(child.end, wait=False) is None
 
     # when
     child.answers(running)

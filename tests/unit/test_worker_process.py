@@ -14,7 +14,8 @@ import pytest
 
 from celery import platform
 from celery.platform import PIDFile
-from celery.worker.process import ALL_SIGNALS, Wakeup, describe_exit
+from celery.worker import channel
+from celery.worker.process import ALL_SIGNALS, Offspring, Wakeup, describe_exit
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,56 @@ def test_signals_arrive_in_their_order_and_wake_a_selector(wakeup: Wakeup) -> No
     # then
     assert heard == [signal.SIGTERM, signal.SIGHUP, signal.SIGTERM]
     assert wakeup.received() == []
+
+
+# Offspring
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Offspring]:
+    """A process that waits for its end."""
+    ours, theirs = channel.pair()
+    made = Offspring("child", 2, control=ours)
+    made.start(signal.pause, [ours])
+    theirs.close()
+    yield made
+    if made.control:
+        made.send_signal(signal.SIGKILL)
+        made.reap()
+
+
+def test_a_process_is_named_for_people(sleeper: Offspring) -> None:
+    assert (sleeper.name, Offspring("steward").name) == ("child-3", "steward")
+    assert Path(f"/proc/{sleeper.pid}/task/{sleeper.pid}/comm").exists()
+
+
+def test_a_process_that_ended_is_told_of_with_its_signal_and_nothing_of_it_is_left(sleeper: Offspring) -> None:
+    # given
+    pidfd, control = sleeper.pidfd, sleeper.control
+    assert control is not None
+
+    # when
+    sleeper.send_signal(signal.SIGKILL)
+    code = sleeper.reap()
+
+    # then
+    assert describe_exit(code) == "signal 9 (SIGKILL)"
+    assert control.fileno() == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(pidfd)
+    assert not Path(f"/proc/{sleeper.pid}").exists()
+
+
+def test_a_signal_to_a_process_that_has_just_ended_is_harmless(sleeper: Offspring) -> None:
+    # given
+    sleeper.send_signal(signal.SIGKILL)
+    sleeper._process.join()
+
+    # when
+    sleeper.send_signal(signal.SIGTERM)
+
+    # then
+    assert sleeper.reap() == -signal.SIGKILL
 
 
 # Pid files
@@ -132,7 +183,7 @@ def test_a_pid_file_whose_holder_was_killed_is_taken(path: Path, holder: subproc
     pidfile.release()
 
 
-@pytest.mark.parametrize("text", ["", "garbage\n", "1\n", "999999999999\n"])
+@pytest.mark.parametrize("text", ["", "1\n", "999999999999\n"])
 def test_whatever_a_stale_file_says_it_is_taken(path: Path, text: str) -> None:
     # given
     path.write_text(text)

@@ -1,0 +1,185 @@
+"""A child's own part: what it hears, what it does not run now, what it says of errors. Its writer is only pretended."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from celery import states
+from celery.message import Call, Delivery, encode
+from celery.registry import tasks
+from celery.worker import channel, child, job
+from celery.worker.child import Child, Seat
+from celery.worker.job import Job, Outcome
+from celery.worker.slots import Slots
+
+ran: list[str] = []
+
+
+class Mute(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def note(text: str) -> None:
+    ran.append(text)
+
+
+def fail() -> None:
+    raise Mute
+
+
+def alarm() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 3600)
+
+
+@pytest.fixture(autouse=True)
+def _tasks() -> None:
+    ran.clear()
+    for function in (note, fail, alarm):
+        tasks.register(function, f"tests.{function.__name__}")
+
+
+def delivery(name: str, *args: Any, row_id: int = 0, relayed: bool = False, **fields: Any) -> Delivery:
+    body = encode(Call(task=name, task_id="some id", args=args, **fields), "json")[2]
+    return Delivery("some id", 1, "celery", 0, "", body, row_id, None if row_id else (1, 1), relayed=relayed)
+
+
+class Pretended:
+    """Keeps outcomes instead of storing them."""
+
+    def __init__(self, end: socket.socket, *, owner: str, worker: str) -> None:
+        self.outcomes: list[Outcome] = []
+        self.lives = False
+
+    def start(self) -> None:
+        self.lives = True
+
+    def put(self, outcome: Outcome) -> None:
+        assert self.lives
+        self.outcomes.append(outcome)
+
+    def stop(self) -> None:
+        self.lives = False
+
+
+class Desk:
+    """A child in this process, and the dispatcher's end of its channel."""
+
+    def __init__(self, end: socket.socket, childs_end: socket.socket) -> None:
+        self.end = end
+        self.slots = Slots(1)
+        self.child = Child(Seat(index=0, end=childs_end, slots=self.slots, owner="owner", worker="worker"))
+        self._number = 0
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return self.child._writer.outcomes  # type: ignore[attr-defined, no-any-return]
+
+    def hand_over(self, found: Delivery) -> None:
+        self._number += 1
+        channel.send(self.end, job.pack(self._number, 0, found))
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(child, "Writer", Pretended)
+    monkeypatch.setattr("celery.worker.connections.TaskConnections.after_task", lambda _: None)
+    ours, theirs = channel.pair()
+    with ours, theirs:
+        yield Desk(ours, theirs)
+
+
+def test_it_works_until_it_is_told_to_stop_and_writes_before_it_ends(desk: Desk) -> None:
+    # given
+    desk.hand_over(delivery("tests.note", "one"))
+    desk.hand_over(delivery("tests.note", "two"))
+    channel.send(desk.end, [job.STOP])
+    desk.hand_over(delivery("tests.note", "never"))
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["one", "two"]
+    assert [(outcome.job.number, outcome.kind) for outcome in desk.outcomes] == [(1, states.DONE), (2, states.DONE)]
+    assert not desk.child._writer.lives  # type: ignore[attr-defined]
+    assert desk.slots.running(0) == 0
+
+
+def test_it_ends_when_the_dispatcher_is_gone(desk: Desk) -> None:
+    # given
+    desk.hand_over(delivery("tests.note", "one"))
+    desk.end.close()
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["one"]
+
+
+def test_an_alarm_that_a_task_leaves_does_not_reach_the_next(desk: Desk) -> None:
+    # given
+    desk.hand_over(delivery("tests.alarm"))
+    desk.end.close()
+
+    # when
+    desk.child.run()
+
+    # then
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_copy_of_the_child_that_a_task_forked_ends_and_says_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    desk.hand_over(delivery("tests.note", "one"))
+
+    # when
+    desk.child._pid -= 1
+    with pytest.raises(SystemExit, match=r"^1$"):
+        desk.child.run()
+
+    # then
+    assert ran == ["one"]
+    assert desk.outcomes == []
+
+
+LATER = datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (delivery("tests.note", "x", eta=LATER), job.POSTPONED),
+        (delivery("tests.note", "x", eta=LATER, row_id=1), states.DONE),
+        (delivery("tests.note", "x", eta=LATER, relayed=True), states.DONE),
+        (delivery("tests.note", "x", eta=datetime(2026, 1, 1, tzinfo=UTC)), states.DONE),
+    ],
+)
+def test_only_what_others_sent_for_later_waits_as_our_own_schedule_has_waited_already(
+    found: Delivery, kind: str
+) -> None:
+    outcome = child.execute(Job(1, 0, found))
+
+    assert outcome.kind == kind
+    assert ran == ([] if kind == job.POSTPONED else ["x"])
+
+
+def test_an_error_without_a_text_fails_its_task_all_the_same() -> None:
+    outcome = child.execute(Job(1, 0, delivery("tests.fail")))
+
+    assert outcome.kind == states.FAILURE
+    assert outcome.error == "Mute: (its text cannot be formatted)"
