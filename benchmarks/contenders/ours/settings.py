@@ -11,3 +11,7 @@ DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 
 CELERY_BROKER_URL = os.environ["BENCH_BROKER"]
 CELERY_AMQP_CONSUMER_QUEUE = os.environ["BENCH_QUEUE"]
+
+#: The deletion of old results that a new worker sends at once would be one task too many. Celery sends none either
+#: without its beat.
+CELERYD_BEAT = False
