@@ -56,7 +56,7 @@ chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
 
 coverage: $(READY)  ## branch coverage of celery/, the worker's processes included; fails under 95 %
 	$(BIN)/python -m coverage erase
-	$(SERVERS) run -- $(BIN)/python -m coverage run -m pytest $(call tests_in,unit contract seed integration)
+	$(SERVERS) run -- $(BIN)/python -m coverage run -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit contract seed integration)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

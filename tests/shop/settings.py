@@ -63,5 +63,8 @@ USE_I18N = True
 USE_TZ = True
 STATIC_URL = "static/"
 
+# Django reads this since 6.1; before, EMAIL_BACKEND is its counterpart.
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
+
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "django://")
 CELERY_AMQP_CONSUMER_QUEUE = os.environ.get("SHOP_QUEUE", "celery")

@@ -816,6 +816,29 @@ def test_a_job_that_is_being_parked_is_given_back_by_its_row_when_the_worker_sto
     assert consumer.given_back == []
 
 
+def test_an_unstarted_job_that_is_being_parked_is_given_back_by_its_row_too(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    hire()
+    connected._accept([_tag(1)], 0.0)
+    connected._hand_out()
+    held = _park(connected)
+
+    # when
+    connected._drain()
+
+    # then
+    assert (consumer.given_back, _asked(connected)) == ([], [errands.PARK])
+
+    # when
+    _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert _open(connected, errands.RELEASE) == [held]
+    assert consumer.given_back == []
+
+
 def test_a_death_while_it_was_only_holding_a_job_brings_the_job_back_uncounted(
     connected: Dispatcher, hire: Hire
 ) -> None:
@@ -865,6 +888,7 @@ def test_a_new_steward_is_asked_again_what_the_old_one_did_not_answer(
             assert heard[0][0] == errands.EXAMINE
         with pytest.raises(EOFError):
             channel.listen(old)
+        assert len(connected._selector.get_map()) == 1
 
         # when
         channel.tell(new, connected._number, errands.SETTLE, 0)

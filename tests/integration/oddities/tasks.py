@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from django.db import connection, transaction
 
 from celery.current import running
+from celery.result import AsyncResult
 from celery.task import Task, dmap_async, task
 from tests.shop import ledger
 from tests.shop.models import Order
@@ -106,8 +107,8 @@ def crash_until(path: str, token: str, gate: str) -> str:
 
 @task(name="oddities.wait_for_another")
 def wait_for_another() -> Any:
-    """Wait for a task inside a task."""
-    return create_order.delay("never").get(timeout=1)
+    """Wait for a task inside a task, for one that cannot have ended already."""
+    return AsyncResult("nobody-sent-it").get(timeout=1)
 
 
 @task(name="oddities.map_from_within")
