@@ -54,6 +54,7 @@ integration: $(READY)  ## a real celeryd beside private servers
 chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
 	$(SERVERS) run -- $(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
+# Measured workers start and run at half their speed: the slow tests, which are about quantities, take no new branches.
 coverage: $(READY)  ## branch coverage of celery/, the worker's processes included; fails under 95 %
 	$(BIN)/python -m coverage erase
 	$(SERVERS) run -- $(BIN)/python -m coverage run -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit contract seed integration)

@@ -17,7 +17,7 @@ FATAL = frozenset({"dispatcher", "dispatcher and steward", "supervisor", "two wo
 #: Seconds between two faults.
 SHORTEST, LONGEST = 0.2, 1.2
 #: How often a fault waits until a child of the worker is in a task, and for how many seconds at most.
-PATIENT, PATIENCE = 0.8, 0.5
+PATIENT, PATIENCE = 0.8, 1.0
 #: Seconds in which a worker's processes have followed their supervisor.
 SECONDS_TO_FOLLOW = 2.0
 

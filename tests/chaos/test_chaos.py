@@ -14,7 +14,7 @@ from tests.chaos.checker import Verdict, check
 from tests.chaos.history import Event
 from tests.shop.daemon import ROOT
 
-SECONDS = 14
+SECONDS = 20
 #: What each mutant has to be caught by.
 BREACHES = {
     "ack_before_store": "lost",

@@ -6,11 +6,12 @@ from typing import Any, NoReturn
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 from pytest_django import Settings
 
 from celery import broker
+from celery.broker import store
 from celery.broker.base import Broker
 from celery.exceptions import BrokerUnreachable
 from celery.models import Message, Worker
@@ -236,4 +237,14 @@ def test_missing_tables_are_answered_with_the_command_to_run() -> None:
         cursor.execute("ALTER TABLE celery_worker RENAME TO elsewhere")
 
     with pytest.raises(CommandError, match=r"run `manage\.py migrate`"):
+        celery_status()
+
+
+def test_a_database_that_cannot_be_used_is_a_sentence_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> NoReturn:
+        raise OperationalError("connection refused\n")
+
+    monkeypatch.setattr(type(store.of("default")), "next_due", refuse)
+
+    with pytest.raises(CommandError, match=r"^the database DATABASES\['default'\] cannot be used: connection refused$"):
         celery_status()

@@ -1,11 +1,14 @@
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from celery.platform import PIDFile, remove_pidfile
+from celery import platform
+from celery.platform import FileWatch, PIDFile, die_with_parent, remove_pidfile, require_linux
 
 
 @pytest.fixture
@@ -137,3 +140,53 @@ class TestPIDFile:
     def test_a_folder_that_is_missing_ends_the_program_with_a_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(SystemExit, match="cannot be written: No such file or directory"):
             PIDFile(tmp_path / "nowhere" / "celeryd.pid").acquire()
+
+
+class TestProcesses:
+    def test_elsewhere_a_worker_is_refused_in_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.platform", "darwin")
+
+        with pytest.raises(
+            SystemExit, match=r"runs on Linux; this is darwin\. Sending tasks works everywhere"
+        ):
+            require_linux()
+
+    def test_one_whose_parent_has_ended_already_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        codes: list[int] = []
+        asked: list[tuple[int, ...]] = []
+        libc = SimpleNamespace(prctl=lambda *arguments: asked.append(arguments))
+        monkeypatch.setattr(platform, "_libc", lambda: libc)
+        monkeypatch.setattr(os, "_exit", codes.append)
+
+        die_with_parent(os.getppid())
+        assert codes == []
+
+        die_with_parent(os.getppid() + 1)
+        assert codes == [1]
+        assert [(option, number) for option, number, *_ in asked] == [(platform.PR_SET_PDEATHSIG, signal.SIGKILL)] * 2
+
+
+class TestFileWatch:
+    def test_tells_of_a_write_once(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        watch = FileWatch([str(tmp_path / "file")])
+
+        assert not watch.clear()
+        (tmp_path / "file").write_text("news")
+        assert watch.clear()
+        assert not watch.clear()
+
+        watch.close()
+        watch.close()
+        assert watch.fileno() == -1
+
+    def test_where_it_cannot_be_had_it_stays_silent(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(platform, "_libc", lambda: SimpleNamespace(inotify_init1=lambda _: -1))
+        (tmp_path / "file").touch()
+
+        watch = FileWatch([str(tmp_path / "file")])
+        (tmp_path / "file").write_text("news")
+
+        assert watch.fileno() == -1
+        assert not watch.clear()
+        watch.close()

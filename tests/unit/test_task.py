@@ -11,12 +11,14 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.utils import timezone as django_timezone
 from pytest_django import Settings
 
+from celery.backends.base import Result
 from celery.exceptions import AlreadyRegistered, InvalidTask, MeaninglessOption, NotRegistered, UnsendableArgument
 from celery.registry import tasks
 from celery.result import AsyncResult
 from celery.task import FunctionTask, Task, apply_async, delay_task, task
 from celery.task.base import TaskOptions
 from celery.task.sending import BATCH
+from tests.memory_backend import MemoryBackend
 from tests.unit.conftest import Recorder
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -226,6 +228,27 @@ class TestSending:
             adding.delay(object())
 
         assert sent.batches == []
+
+
+class TestSendingAgain:
+    @pytest.mark.parametrize("kind", [Add, "an instance", "a function"])
+    def test_a_task_keeps_its_id_and_gets_a_new_attempt_if_it_had_ended(
+        self, adding: FunctionTask[..., int], sent: Recorder, monkeypatch: pytest.MonkeyPatch, kind: Any
+    ) -> None:
+        # given
+        backend = MemoryBackend()
+        backend.store([Result(task_id="ended", state="FAILURE", attempt=2)])
+        monkeypatch.setattr("celery.backends.default", lambda: backend)
+        again: Any = {"an instance": Add(), "a function": adding}.get(kind, kind)
+
+        # when
+        results = [again.requeue(task_id, [1], {"y": 2}) for task_id in ("ended", "new")]
+
+        # then
+        assert [result.task_id for result in results] == ["ended", "new"]
+        assert [message.attempt for message in sent.messages] == [3, 1]
+        body = json.loads(sent.messages[0].body)
+        assert (body["id"], body["args"], body["kwargs"]) == ("ended", [1], {"y": 2})
 
 
 class TestSendingMany:

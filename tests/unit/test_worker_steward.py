@@ -8,7 +8,7 @@ import pytest
 
 from celery.exceptions import LeaseLost
 from celery.message import Delivery
-from celery.worker import channel, errands
+from celery.worker import channel, errands, steward
 from celery.worker.chore import Chore
 from celery.worker.slots import Slots
 from celery.worker.steward import DISPATCHER, ENLISTING_PAUSE, EVENT, LONGEST_SLEEP, STOP, Identity, Steward
@@ -127,6 +127,73 @@ def test_who_is_to_be_retired_while_the_database_is_away_is_retired_later_and_on
 
     # then
     assert rows.retired == ["first", "second"]
+
+
+class Pulse:
+    """A proof of life that counts, and may find the worker's row gone."""
+
+    interval = 10.0
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.is_lost = False
+
+    def beat(self) -> bool:
+        self.beats += 1
+        return not self.is_lost
+
+
+class TestProofOfLife:
+    @pytest.fixture
+    def pulse(self, serving: Steward) -> Pulse:
+        serving._is_enlisted = True
+        serving._slots.beat()
+        return Pulse()
+
+    def test_a_worker_is_enlisted_before_it_proves_its_life(
+        self, serving: Steward, pulse: Pulse, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given
+        enlisted: list[tuple[str, dict[str, Any]]] = []
+        monkeypatch.setattr(rows, "enlist", lambda owner, **facts: enlisted.append((owner, facts)), raising=False)
+        serving._owner, serving._is_enlisted = "owner", False
+
+        # when
+        serving._live(cast("Any", pulse))
+        serving._live(cast("Any", pulse))
+
+        # then
+        assert [(owner, facts["name"], facts["concurrency"]) for owner, facts in enlisted] == [("owner", "w", 2)]
+        assert pulse.beats == 1
+
+    def test_it_is_withheld_while_the_dispatcher_is_silent_and_that_is_told_once(
+        self, serving: Steward, pulse: Pulse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # given
+        monkeypatch.setattr(Slots, "silence", lambda _: Pulse.interval + 1)
+
+        # when
+        for _ in range(3):
+            assert serving._live(cast("Any", pulse)) == Pulse.interval
+
+        # then
+        assert pulse.beats == 0
+        assert [record.getMessage() for record in caplog.records] == [
+            "The dispatcher has been silent for 11.0 s; no proof of life."
+        ]
+
+    def test_a_worker_whose_row_is_gone_says_so_and_proves_nothing_more_for_this_owner(
+        self, serving: Steward, pulse: Pulse, supervisor: tuple[socket.socket, socket.socket]
+    ) -> None:
+        # given
+        pulse.is_lost = True
+
+        # when
+        wait = serving._live(cast("Any", pulse))
+
+        # then
+        assert wait == float("inf")
+        assert channel.listen(supervisor[0]) == ((steward.LOST,), [])
 
 
 def test_it_stops_when_it_is_told_to(serving: Steward, supervisor: tuple[socket.socket, socket.socket]) -> None:
