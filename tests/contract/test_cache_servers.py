@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from celery.backends.cache import key_of
 from celery.backends.cache.client import clients
 from celery.exceptions import ResultBackendUnreachable, UnencodableResult
 from tests.contract.of_cache import DJANGO
+from tests.helpers import eventually
 from tests.servers.base import Server
 from tests.servers.memcached import Memcached
 from tests.servers.redis import Redis
@@ -115,6 +117,12 @@ def test_what_other_uses_of_the_cache_swallow_is_raised_for_results(
             backend.store([done("y")])
 
 
+def _stands_still(pid: int) -> bool:
+    """Tell whether every thread of a process is stopped: the signal takes a moment."""
+    found = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(found) == {"T"}
+
+
 def test_a_server_that_hangs_is_given_up_after_seconds(
     on_server: Making, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,9 +136,11 @@ def test_a_server_that_hangs_is_given_up_after_seconds(
 
     # when
     server._process.send_signal(signal.SIGSTOP)
+    pid = server._process.pid
 
     # then
     try:
+        eventually(lambda: _stands_still(pid))
         with pytest.raises(ResultBackendUnreachable):
             backend.fetch(["x"])
         with pytest.raises(ResultBackendUnreachable):

@@ -90,10 +90,13 @@ class TestConnecting:
 
     def test_the_type_is_looked_at_again_at_each_connection(self, server: StandIn, client: Client) -> None:
         server.records.kind = TABLE
-        server.drop_connections()
+
+        def asked_anew() -> bool:
+            server.drop_connections()  # those that it has noticed by now
+            return client.call(get(b"a")) is None
 
         with pytest.raises(ResultBackendUnusable):
-            eventually(lambda: client.call(get(b"a")) is None)
+            eventually(asked_anew)
 
     def test_a_server_that_is_not_there_is_an_error_that_says_where_to_look(self, server: StandIn) -> None:
         server.stop()

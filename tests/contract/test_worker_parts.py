@@ -435,6 +435,29 @@ def test_where_results_live_elsewhere_what_failed_after_the_commit_is_told_in_th
     assert elsewhere.kept["id"].state == (states.RETRY if kind == states.RETRY else states.FAILURE)
 
 
+def test_where_results_live_elsewhere_a_result_that_is_refused_after_the_commit_is_logged_and_not_repeated(
+    kept: Store, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next attempt is on its way; to write the whole again would take its row for lost."""
+    # given
+    (delivery,) = _claim_each(kept, _enlist(kept, "me"), "id")
+
+    def refuse(_: Sequence[Result]) -> set[str]:
+        raise ValueError("too large")
+
+    monkeypatch.setattr(elsewhere, "store", refuse)
+
+    # when
+    ((_, plan),) = writes.write([_retried(delivery)], owner="me", worker="w")
+
+    # then
+    assert plan.answer == job.SETTLE
+    assert [row.attempt for row in Row.objects.all()] == [2]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("The RETRY of task ")
+    assert record.getMessage().endswith("[id] cannot be stored.")
+
+
 def test_where_results_live_elsewhere_a_copy_of_a_closed_attempt_starts_no_second_line(
     kept: Store, elsewhere: Elsewhere
 ) -> None:

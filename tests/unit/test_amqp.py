@@ -5,8 +5,10 @@ import socket
 import ssl
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from struct import unpack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from celery import message as wire
+from celery.broker.amqp import publisher, transport
 from celery.broker.amqp.frames import ACK, METHOD, NACK, Arrival, Inbox, Ledger, content, opening, settlement
 from celery.broker.amqp.properties import DROPPED, delivery_of, headers_of, packed, properties_of, task_id_of
-from celery.broker.amqp.publisher import NackedError, explained
+from celery.broker.amqp.publisher import NackedError, Publisher, explained
 from celery.broker.amqp.transport import TcpTransport, server_of
 from celery.exceptions import BrokerUnreachable, MessageTooLarge
 from celery.message import Message
@@ -371,3 +374,63 @@ def test_errors_say_where_and_what_to_do(error: Exception, kind: type[Exception]
 
 def test_a_server_short_of_memory_is_told_from_a_silent_one() -> None:
     assert "short of memory or disk" in str(explained(TimeoutError(), "amqp://shop//", is_blocked=True))
+
+
+def _unconnected() -> transport.Connection:
+    return transport.Connection("shop:5672", deadline=0.0)
+
+
+def test_what_the_server_says_of_its_memory_is_kept_until_it_takes_it_back() -> None:
+    # given
+    connection = _unconnected()
+
+    # when
+    connection._on_blocked()
+
+    # then
+    assert connection.is_blocked
+
+    # when
+    connection._on_unblocked()
+
+    # then
+    assert not connection.is_blocked
+
+
+def test_who_sends_to_a_server_short_of_memory_is_told_so_and_the_connection_is_dropped() -> None:
+    # given
+    connection = _unconnected()
+    connection._on_blocked()
+    line = SimpleNamespace(connection=connection, is_alive=lambda: True)
+    sender = Publisher("amqp://shop//")
+    sender._line, sender._farewell = line, weakref.finalize(connection, int)  # type: ignore[assignment]
+
+    def hang(_: str) -> int:
+        raise TimeoutError
+
+    line.depth = hang
+
+    # when
+    with pytest.raises(BrokerUnreachable, match="short of memory or disk"):
+        sender.depth("celery")
+
+    # then
+    assert sender._line is None
+
+
+def test_a_connection_whose_channel_cannot_be_opened_is_not_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    news: list[str] = []
+
+    def refuse() -> None:
+        raise AccessRefused("no")
+
+    connection = SimpleNamespace(deadline=0.0, channel=refuse, drop=lambda: news.append("dropped"))
+    monkeypatch.setattr(publisher, "connect", lambda *_, **__: connection)
+
+    # when
+    with pytest.raises(BrokerUnreachable, match="Check user, password"):
+        Publisher("amqp://shop//").depth("celery")
+
+    # then
+    assert news == ["dropped"]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.dispatch import Signal
 
 from celery import log, signals, states
 from celery.log import emergency_error, setup_logger
@@ -76,6 +77,9 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     root.setLevel(level)
     for handler in made:
         handler.close()
+    for signal in vars(signals).values():
+        if isinstance(signal, Signal):
+            signal.disconnect(dispatch_uid="celery.log")
 
 
 class TestSetupLogger:

@@ -146,9 +146,7 @@ class TestProcesses:
     def test_elsewhere_a_worker_is_refused_in_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sys.platform", "darwin")
 
-        with pytest.raises(
-            SystemExit, match=r"runs on Linux; this is darwin\. Sending tasks works everywhere"
-        ):
+        with pytest.raises(SystemExit, match=r"runs on Linux; this is darwin\. Sending tasks works everywhere"):
             require_linux()
 
     def test_one_whose_parent_has_ended_already_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A job between processes, and the rule of what follows an outcome."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -178,3 +179,29 @@ def test_a_header_that_somebody_made_up_breaks_nothing(since: str) -> None:
 def test_an_outcome_of_no_kind_is_our_own_mistake() -> None:
     with pytest.raises(ValueError, match="no rule for an outcome of kind MAYBE"):
         _follow(_outcome("MAYBE"))
+
+
+# What others sent, and what nobody can read
+
+
+@pytest.mark.parametrize(
+    ("attempt", "body", "number", "name"),
+    [
+        (4, {"retries": 1}, 4, "shop.add"),
+        (0, {"retries": 2}, 3, "shop.add"),
+        (0, {}, 1, "shop.add"),
+        (4, None, 4, "?"),
+        (0, None, 1, "?"),
+    ],
+)
+def test_an_attempt_is_known_by_its_row_else_by_its_body_else_it_is_the_first(
+    attempt: int, body: dict[str, int] | None, number: int, name: str
+) -> None:
+    # given
+    known = {"task": "shop.add", "id": "some id", "args": [], "kwargs": {}}
+    data = b"\xff" if body is None else json.dumps(known | body).encode()
+    delivery = Delivery("some id", attempt, "celery", 0, "", data)
+
+    # then
+    assert job.attempt_of(delivery) == number
+    assert job.name_of(delivery) == name
