@@ -82,11 +82,18 @@ clean:  ## remove what was made here, and what killed runs left in the temporary
 
 # The part of `test` that runs beside the servers. The tests of interop have RabbitMQ for themselves: they delete the
 # default exchange, as the first program ever to use it finds it. The damaged workers of chaos need an unhurried machine.
-.PHONY: test-with-servers
+# The slow tests mostly wait: they run beside the others.
+.PHONY: test-with-servers test-slow test-quick
 test-with-servers:
 	$(BIN)/python -m pytest $(call tests_in,interop chaos)
-	$(BIN)/python -m pytest -n $(JOBS) $(call tests_in,unit typing contract seed integration)
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-slow test-quick
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
+
+test-slow:
+	$(BIN)/python -m pytest -n 2 -m slow $(call tests_in,unit typing contract seed integration)
+
+test-quick:
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit typing contract seed integration)
 
 $(READY): setup.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)." >&2; exit 1; }

@@ -319,6 +319,7 @@ class Dispatcher:
 
     def _drain(self) -> None:
         self._is_draining = True
+        self._intake.stop()
         self._pending.extend(self._crew.take_back_all())
         self._give_back_pending()
 

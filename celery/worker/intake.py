@@ -89,6 +89,11 @@ class Intake:
     def _note_readable(self) -> None:
         self._is_readable = True
 
+    def stop(self) -> None:
+        """Ask for no more. First of all: what is given back would come here again."""
+        if self._is_connected:
+            self._guarded(self._consumer.set_window, 0)
+
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge, if the connection that they came on still stands."""
         tagged = [delivery for delivery in deliveries if delivery.tag is not None]

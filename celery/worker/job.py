@@ -212,7 +212,7 @@ def next_attempt(delivery: Delivery, call: Call, request: RetryTask, *, attempt:
     if attempt > wire.LARGEST_ATTEMPT:
         raise MaxRetriesExceeded(f"{call.task} has had {attempt - 1:,} attempts, and no more can be counted")
     content_type, _, own = wire.unpack_headers(delivery.headers)
-    sent = call_of(delivery)  # anew: the task may have changed what it was given
+    sent = call_of(delivery) if delivery.body else call  # anew: the task may have changed what it was given
     following = replace(
         call,
         args=sent.args if request.new_args is None else request.new_args,

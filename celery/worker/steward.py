@@ -142,6 +142,8 @@ class Steward:
             logger.error("Others declared this worker lost; it starts anew.")
             channel.tell(self._control, LOST)
             return float("inf")
+        else:
+            self._is_silent = False
         return heartbeat.interval
 
     def _note_silence(self) -> None:

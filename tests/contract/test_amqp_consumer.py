@@ -348,6 +348,24 @@ def test_a_closed_window_stops_the_flow_until_it_opens(broker: AmqpBroker, consu
     assert len(take(consumer, 2)) == 2
 
 
+def test_what_a_closed_window_had_let_in_is_there_for_others_at_once(
+    broker: AmqpBroker, consuming: Making, queue: str
+) -> None:
+    """It is on its way, or read and not taken. Kept, it would wait until this worker has stopped."""
+    # given
+    closing = consuming(queue, window=10)
+    broker.publish(messages(queue, 5))
+    (held,) = take(closing, 1, limit=1)
+
+    # when
+    closing.set_window(0)
+    take_nothing(closing)
+
+    # then
+    assert len(take(consuming(queue, window=10), 4)) == 4
+    assert closing.settle_for_certain([held]) == [held]
+
+
 def test_queues_share_the_window(broker: AmqpBroker, server: Any, consuming: Making, queue: str) -> None:
     other = f"{queue}-other"
     broker.publish([*messages(queue, 10), *messages(other, 10)])

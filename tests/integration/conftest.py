@@ -31,6 +31,11 @@ ON_REDIS_TOO = frozenset({"test_crashes", "test_round_trip"})
 REDIS_DATABASE = 3
 
 
+def _chooses(metafunc: pytest.Metafunc, fixture: str) -> bool:
+    """Tell whether a test says itself in which places it runs."""
+    return any(fixture in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test its places in turn."""
     module = metafunc.module.__name__.rpartition(".")[2]
@@ -41,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("database_place", PLACES[:2]),
         ("shared", [*PLACES, *brokers]),
     ):
-        if fixture in metafunc.fixturenames:
+        if fixture in metafunc.fixturenames and not _chooses(metafunc, fixture):
             metafunc.parametrize(fixture, [*usual, *more], indirect=True)
 
 

@@ -65,6 +65,7 @@ def _open(place: Place, wanted: dict[str, str]) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("place", ["postgresql", "rabbitmq"], indirect=True)
 def test_a_thousand_retried_tasks_end_once_while_a_worker_is_killed_every_second(place: Place) -> None:
     # given
     half = range(TASKS // 2)

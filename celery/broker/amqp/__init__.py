@@ -156,7 +156,15 @@ class AmqpConsumer(Consumer):
         if now >= self._next_tick:
             connection.heartbeat_tick()
             self._next_tick = now + TICK
+        if not self._window:
+            limit = self._return_unwanted()
         return [self._delivery(arrived.popleft()) for _ in range(min(limit, len(arrived)))]
+
+    def _return_unwanted(self) -> int:
+        """Return what a subscription that has ended still delivered: others wait for it. There is nothing to take."""
+        arrived = self._inbox.arrived
+        self.give_back([self._delivery(arrived.popleft()) for _ in range(len(arrived))])
+        return 0
 
     def _delivery(self, arrival: Arrival) -> Delivery:
         self._ledger.add(arrival.tag)
