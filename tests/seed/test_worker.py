@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.core import mail as django_mail
-from django.db import connections
 from pytest_django import Settings
 
 from celery import backends, log, mail
@@ -17,6 +16,7 @@ from celery.exceptions import MeaninglessOption
 from celery.messaging import TaskConsumer, TaskPublisher
 from celery.registry import tasks
 from celery.worker import EmptyQueue, TaskWrapper, UnknownTask, WorkController, jail
+from tests.helpers import close_connections
 from tests.mails import ADMINS
 from tests.seed.table import rows_of
 
@@ -142,7 +142,7 @@ def test_a_call_may_be_run_in_a_pool() -> None:
 
     # when
     good.execute_using_pool(pool, loglevel=logging.INFO, logfile=None).wait(10)
-    pool.apply(connections.close_all)
+    pool.apply(close_connections)
     pool.close()
     pool.join()
 
