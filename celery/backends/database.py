@@ -11,7 +11,7 @@ from django.db import connections, router, transaction
 
 from celery import broker
 from celery.backends import periodic
-from celery.backends.base import BaseBackend, Result
+from celery.backends.base import BaseBackend, Result, survivors
 from celery.broker import store as message_store
 from celery.broker.store.base import Store
 from celery.broker.store.statements import Merge, now
@@ -49,13 +49,7 @@ class Backend(BaseBackend):
 
     def store(self, results: Sequence[Result]) -> set[str]:
         """Upsert `results`, a page a statement, in the order of their ids: groups that overlap never deadlock."""
-        latest: dict[str, Result] = {}
-        for result in results:
-            known = latest.get(result.task_id)
-            if known is None or may_replace(
-                stored=known.state, stored_attempt=known.attempt, new_attempt=result.attempt
-            ):
-                latest[result.task_id] = result
+        latest = survivors(results)
         ordered = [latest[task_id] for task_id in sorted(latest)]
         if len(ordered) <= PAGE:
             return self._upsert(ordered) if ordered else set()

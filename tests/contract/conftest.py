@@ -4,6 +4,7 @@ Each is made once a session under an alias of its own, after pytest-django has m
 replace ours by one in memory). No test runs inside a transaction; the tables are emptied after each.
 """
 
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,3 +166,16 @@ def proxy(amqp_url: str) -> Iterator[Proxy]:
     parts = urlsplit(amqp_url)
     with Proxy(parts.hostname or "", parts.port or 0) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost, and its key, in one file."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    return both

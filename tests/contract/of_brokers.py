@@ -26,6 +26,7 @@ from celery.broker.redis import RedisBroker
 from celery.broker.store.base import Store
 from celery.message import Delivery, Message
 from tests.contract.of_databases import DATABASES
+from tests.helpers import eventually
 from tests.proxy import Proxy
 
 
@@ -266,3 +267,15 @@ def proxied(rig: Rig) -> Iterator[Proxy]:
     parts = urlsplit(rig.url)
     with Proxy(parts.hostname or "", parts.port or 0) as made:
         yield made
+
+
+def take(consumer: Consumer, number: int, *, limit: int = 1000) -> list[Delivery]:
+    """Take until `number` deliveries came."""
+    found: list[Delivery] = []
+
+    def all_came() -> bool:
+        found.extend(consumer.take(limit))
+        return len(found) >= number
+
+    assert eventually(all_came)
+    return found

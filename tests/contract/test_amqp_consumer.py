@@ -18,6 +18,7 @@ from celery.broker import amqp as driver
 from celery.broker.amqp import AmqpBroker, AmqpConsumer
 from celery.exceptions import UnroutableMessage
 from celery.message import Delivery, Message
+from tests.contract.of_brokers import take
 from tests.helpers import eventually
 from tests.proxy import Proxy
 
@@ -55,18 +56,6 @@ def message(queue: str, **fields: Any) -> Message:
 
 def messages(queue: str, number: int) -> list[Message]:
     return [message(queue) for _ in range(number)]
-
-
-def take(consumer: AmqpConsumer, number: int, *, limit: int = 1000) -> list[Delivery]:
-    """Take until `number` deliveries came."""
-    found: list[Delivery] = []
-
-    def all_came() -> bool:
-        found.extend(consumer.take(limit))
-        return len(found) >= number
-
-    assert eventually(all_came)
-    return found
 
 
 def take_nothing(consumer: AmqpConsumer, seconds: float = 0.2) -> None:

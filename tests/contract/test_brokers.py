@@ -23,7 +23,7 @@ from celery.models import Message as Row
 from celery.worker import channel, job
 from celery.worker.dispatcher import CHILD, DRAIN, Dispatcher
 from celery.worker.slots import Slots
-from tests.contract.of_brokers import Rig, combinations, free_port, in_fork, message, messages, owner_of, proxied
+from tests.contract.of_brokers import Rig, combinations, free_port, in_fork, message, messages, owner_of, proxied, take
 from tests.helpers import eventually
 from tests.proxy import Proxy
 
@@ -67,18 +67,6 @@ def proxy(rig: Rig) -> Iterator[Proxy]:
 @pytest.fixture
 def impatient(settings: Settings) -> None:
     settings.CELERY_PUBLISH_TIMEOUT = 0.5
-
-
-def take(consumer: Consumer, number: int, *, limit: int = 1000) -> list[Delivery]:
-    """Take until `number` deliveries came."""
-    found: list[Delivery] = []
-
-    def all_came() -> bool:
-        found.extend(consumer.take(limit))
-        return len(found) >= number
-
-    assert eventually(all_came)
-    return found
 
 
 def take_nothing(consumer: Consumer, seconds: float = 0.2) -> None:
