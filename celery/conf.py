@@ -229,7 +229,14 @@ SETTINGS: Final = (
         "CELERYD_DAEMON_LOG_FORMAT",
         "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
         str,
-        "The format of log lines, as in the logging module.",
+        "The format of log lines, as in the logging module; json: one JSON object a line.",
+    ),
+    setting(
+        "DAEMON_UMASK",
+        "CELERYD_UMASK",
+        None,
+        (int, str),
+        "The umask of celeryd, as octal text such as '027' or a number; None: 022 with --daemon, else as it is.",
     ),
     setting(
         "SEND_CELERY_TASK_ERROR_EMAILS",
@@ -237,6 +244,14 @@ SETTINGS: Final = (
         _is_no_debugging,
         bool,
         "Whether a worker sends an e-mail to ADMINS when a task fails; disable_error_emails of a task forbids it.",
+    ),
+    setting(
+        "TASK_ERROR_EMAILS_PER_HOUR",
+        "CELERY_TASK_ERROR_EMAILS_PER_HOUR",
+        20,
+        int,
+        "E-mails about one task that one worker sends within an hour; the next one tells how many there were besides.",
+        minimum=0,
     ),
     setting(
         "VIEWS_PERMISSION",
@@ -261,6 +276,40 @@ SETTINGS: Final = (
         _NUMBER,
         "Means nothing any more: an idle worker writes no lines.",
         minimum=0,
+    ),
+    setting(
+        "TASK_TIME_LIMIT",
+        "CELERYD_TASK_TIME_LIMIT",
+        None,
+        _NUMBER,
+        "Seconds after which the process of a running task is killed, and the task has failed; None: no limit. "
+        "time_limit of a task overrides it.",
+        minimum=0.1,
+    ),
+    setting(
+        "TASK_SOFT_TIME_LIMIT",
+        "CELERYD_TASK_SOFT_TIME_LIMIT",
+        None,
+        _NUMBER,
+        "Seconds after which SoftTimeLimitExceeded is raised in a running task; None: no limit. "
+        "soft_time_limit of a task overrides it.",
+        minimum=0.1,
+    ),
+    setting(
+        "MAX_TASKS_PER_CHILD",
+        "CELERYD_MAX_TASKS_PER_CHILD",
+        None,
+        int,
+        "Tasks after which a child process is replaced by a fresh one; None: never.",
+        minimum=1,
+    ),
+    setting(
+        "MAX_MEMORY_PER_CHILD",
+        "CELERYD_MAX_MEMORY_PER_CHILD",
+        None,
+        int,
+        "KiB of resident memory above which a child process is replaced after its task; None: never.",
+        minimum=1024,
     ),
     setting(
         "DRAIN_TIMEOUT",

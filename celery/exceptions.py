@@ -69,6 +69,14 @@ class WorkerLost(CeleryError):
     """The process that ran the task died, and kept dying when it was tried again."""
 
 
+class TimeLimitExceeded(CeleryError):
+    """The task ran longer than its ``time_limit``; its process was killed."""
+
+
+class SoftTimeLimitExceeded(CeleryError):
+    """Raised in a task that runs longer than its ``soft_time_limit``; it may catch this, tidy up and end."""
+
+
 class RetryTask(CeleryError):
     """Ends an attempt that asked for another one. Let it pass: the worker answers it.
 

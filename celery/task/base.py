@@ -20,30 +20,41 @@ ExceptionClass = type[Exception]
 
 
 class TaskOptions:
-    """What can be set on a task. Options given to a call win over these.
+    """What can be set on a task: attributes of a class, options of ``@task``. Options of a call win over these."""
 
-    `queue` (`routing_key` is its name in AMQP); `priority`: larger is more urgent; `acks_late` False: at most once, the
-    message is acknowledged before the task runs; `ignore_result`: DONE is not stored (failures are).
-
-    `max_retries` (None: for ever) bounds `retry`; `retry_interval` (seconds or a timedelta) is the pause before the
-    first one, doubled with each, up to an hour, and spread by a quarter; `auto_retry`: True, or a tuple of exception
-    classes, has the worker retry when the task raises. `disable_error_emails` keeps ADMINS out of it. `immediate` and
-    `mandatory` are accepted: every message is mandatory.
-    """
-
+    #: The name in messages, by which workers find the task; by default that of the module and of the class or function.
     name: str = ""
+    #: ``"regular"``, or ``"periodic"`` for what workers send by the clock.
     type: str = "regular"
+    #: The queue that its messages go to; None: the default one.
     queue: str | None = None
+    #: The word of AMQP for `queue`, which wins over it.
     routing_key: str | None = None
+    #: A whole number, larger is more urgent; on RabbitMQ only with CELERY_QUEUE_MAX_PRIORITY.
     priority: int | None = None
+    #: How arguments are written; None: as CELERY_TASK_SERIALIZER says.
     serializer: str | None = None
+    #: True: DONE is not stored, so nobody can wait for it. RETRY and FAILURE are.
     ignore_result: bool = False
+    #: False: at most once. The message is settled before the task runs, so a fault may lose it.
     acks_late: bool = True
+    #: How many retries it may have; None: any number.
     max_retries: int | None = 3
+    #: Seconds, or a timedelta, before the first retry: doubled with each, up to an hour, and spread by a quarter.
     retry_interval: float | timedelta = 2
+    #: True, or a tuple of exception classes: has the worker ask for a retry when the task raises any, or one of these.
     auto_retry: bool | tuple[ExceptionClass, ...] = False
+    #: True: its failures are not mailed to ADMINS.
     disable_error_emails: bool = False
+    #: Seconds after which its process is killed, and it has failed with TimeLimitExceeded. None: as
+    #: CELERYD_TASK_TIME_LIMIT says; 0: no limit.
+    time_limit: float | None = None
+    #: Seconds after which SoftTimeLimitExceeded is raised in it. None: as CELERYD_TASK_SOFT_TIME_LIMIT says; 0: no
+    #: limit.
+    soft_time_limit: float | None = None
+    #: Accepted, and changes nothing: every message is mandatory.
     immediate: bool = False
+    #: Accepted, and changes nothing: every message is mandatory.
     mandatory: bool = True
 
 
@@ -68,7 +79,7 @@ class Task(TaskOptions):
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the work. Every task class defines it."""
+        """Do the work: every task class defines it. Here it raises NotImplementedError."""
         text = f"{type(self).__name__} defines no run()"
         raise NotImplementedError(text)
 
@@ -78,7 +89,7 @@ class Task(TaskOptions):
 
     @classmethod
     def delay(cls, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
-        """Send the task with these arguments."""
+        """Send the task with these arguments. Raises what `celery.task.apply_async` raises."""
         return send(cls, args, kwargs)
 
     @classmethod
@@ -90,12 +101,12 @@ class Task(TaskOptions):
 
     @classmethod
     def delay_many(cls, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[Any]]:
-        """Send one task for every tuple of arguments; see `send_many`."""
+        """Send one call for every tuple of arguments, in batches of 1,000; if one fails, those before it are sent."""
         return send_many(cls, calls)
 
     @classmethod
     def requeue(cls, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResult[Any]:
-        """Send the task again under the id that it had."""
+        """Send the task again under the id that it had: a new attempt if the last one is over, so its result counts."""
         return requeue(cls, task_id, args, kwargs)
 
     @classmethod
@@ -106,7 +117,11 @@ class Task(TaskOptions):
         exc: BaseException | None = None,
         **options: Any,
     ) -> NoReturn:
-        """Ask for another attempt, with these arguments or the same, and end this one; see `celery.retries.request`."""
+        """Ask for another attempt, with these arguments or the same, and end this one; see `celery.retries.request`.
+
+        `options`: `countdown` (seconds), `eta` (a moment), `max_retries`. Never returns: it raises RetryTask; where no
+        retry is left `exc`, or MaxRetriesExceeded; outside this task `exc`, or NotInATask.
+        """
         retries.request(cls, args, kwargs, exc, **options)
 
     def admit(self, call: Call) -> None:
@@ -147,7 +162,7 @@ class FunctionTask(TaskOptions, Generic[P, R]):
         return self.run(*args, **kwargs)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
-        """Send the task with these arguments."""
+        """Send the task with these arguments. Raises what `celery.task.apply_async` raises."""
         return send(self, args, kwargs)
 
     def apply_async(
@@ -157,11 +172,11 @@ class FunctionTask(TaskOptions, Generic[P, R]):
         return apply_async(self, args, kwargs, **options)
 
     def delay_many(self, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[R]]:
-        """Send one task for every tuple of arguments; see `send_many`."""
+        """Send one call for every tuple of arguments, in batches of 1,000; if one fails, those before it are sent."""
         return send_many(self, calls)
 
     def requeue(self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResult[R]:
-        """Send the task again under the id that it had."""
+        """Send the task again under the id that it had: a new attempt if the last one is over, so its result counts."""
         return requeue(self, task_id, args, kwargs)
 
     def retry(
@@ -171,7 +186,11 @@ class FunctionTask(TaskOptions, Generic[P, R]):
         exc: BaseException | None = None,
         **options: Any,
     ) -> NoReturn:
-        """Ask for another attempt, with these arguments or the same, and end this one; see `celery.retries.request`."""
+        """Ask for another attempt, with these arguments or the same, and end this one; see `celery.retries.request`.
+
+        `options`: `countdown` (seconds), `eta` (a moment), `max_retries`. Never returns: it raises RetryTask; where no
+        retry is left `exc`, or MaxRetriesExceeded; outside this task `exc`, or NotInATask.
+        """
         retries.request(self, args, kwargs, exc, **options)
 
     def __repr__(self) -> str:
@@ -189,8 +208,8 @@ def task(**options: Any) -> Callable[[Callable[P, R]], FunctionTask[P, R]]: ...
 def task(function: Any = None, **options: Any) -> Any:
     """Make a module-level function a task, and register it.
 
-    `options` are the attributes of `TaskOptions`. Raises InvalidTask for a lambda, a local function, a coroutine
-    function or an unknown option; AlreadyRegistered if the name is taken.
+    `options` are the attributes of `celery.task.base.TaskOptions`. Raises InvalidTask for a lambda, a local function, a
+    coroutine function or an unknown option; AlreadyRegistered if the name is taken.
 
     >>> from celery.task import task
     >>> @task(name="docs.double")

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from celery import backends, retries, signals, states
@@ -23,6 +25,7 @@ from celery.worker import channel, job
 from celery.worker.chore import patiently
 from celery.worker.connections import TaskConnections
 from celery.worker.job import Job, Outcome
+from celery.worker.limits import Bounds, TimeLimit, Wear
 from celery.worker.slots import Slots
 from celery.worker.writer import Writer
 
@@ -34,13 +37,14 @@ OUR_MODULES: Final = frozenset({__name__, "celery.task.base", "celery.retries"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
-    """Where a child works: its end of the channel, its slot, and whose messages it finishes."""
+    """Where a child works: its end of the channel, its slot, its limits, and whose messages it finishes."""
 
     index: int
     end: socket.socket
     slots: Slots
     owner: str
     worker: str
+    bounds: Bounds
 
 
 class Child:
@@ -50,14 +54,19 @@ class Child:
         self._seat = seat
         self._pid = os.getpid()
         self._connections = TaskConnections()
-        self._writer = Writer(seat.end, owner=seat.owner, worker=seat.worker)
+        self._time_limit = TimeLimit(seat.slots, seat.index, seat.bounds)
+        self._wear = Wear(seat.bounds)
+        count = partial(seat.slots.count, seat.index)
+        self._writer = Writer(seat.end, owner=seat.owner, worker=seat.worker, count=count)
 
     def run(self) -> None:
-        """Run jobs until told to stop; what has finished is stored before this returns."""
+        """Run jobs until told to stop, or used up; what has finished is stored before this returns."""
         self._writer.start()
         try:
             while (data := self._receive()) is not None:
                 self._work(job.unpack(data))
+                if self._wear.note_task():
+                    break
         finally:
             self._writer.stop()
 
@@ -71,7 +80,7 @@ class Child:
     def _work(self, work: Job) -> None:
         self._seat.slots.begin(self._seat.index, work.number)
         self._connections.before_task()
-        outcome = execute(work)
+        outcome = execute(work, self._time_limit)
         if os.getpid() != self._pid:
             os._exit(1)  # the task forked, and its copy of us came back: there is one reader of the channel, not two
         signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that this task left would kill the next
@@ -80,14 +89,14 @@ class Child:
         self._writer.put(outcome)
 
 
-def execute(work: Job) -> Outcome:
+def execute(work: Job, time_limit: TimeLimit | None = None) -> Outcome:
     """Run one job and return what became of it. Nothing that a message or a task does gets out of here."""
     started = time.monotonic()
     call: Call | None = None
     try:
         call = job.call_of(work.delivery)
         kind, task = _considered(work, call)
-        return _ended(work, call, kind, started) if kind else run_call(work, call, task, started)
+        return _ended(work, call, kind, started) if kind else run_call(work, call, task, started, time_limit)
     except UndecodableMessage as error:
         return _ended(work, call, job.UNDECODABLE, started, error=error)
     except NotRegistered as error:
@@ -127,10 +136,11 @@ def _is_closed(task_id: str, attempt: int) -> bool:
     )
 
 
-def run_call(work: Job, call: Call, task: Any, started: float) -> Outcome:
+def run_call(work: Job, call: Call, task: Any, started: float, time_limit: TimeLimit | None = None) -> Outcome:
     """Run `task` and return what became of it. `started` is the monotonic moment from which its runtime counts."""
     try:
-        value = _call(task, call, _attempt(work, call))
+        with time_limit.of(task) if time_limit else nullcontext():
+            value = _call(task, call, _attempt(work, call))
         is_ignored = getattr(task, "ignore_result", False)
         text = "null" if is_ignored else _encoded(call, value)
     except RetryTask as request:

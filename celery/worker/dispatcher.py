@@ -30,6 +30,8 @@ STOPPED: Final = "the worker stopped before it ran"
 #: Words from the supervisor.
 CHILD: Final = "child"
 DIED: Final = "died"
+#: A child was killed because its task had passed its time limit.
+OVERDUE: Final = "overdue"
 STEWARD: Final = "steward"
 DRAIN: Final = "drain"
 #: Words to the supervisor.
@@ -230,8 +232,9 @@ class Dispatcher:
         """Do what the steward said of a job."""
         if kind == errands.MARK:
             self._take_seat(held, is_marked=verdict == errands.RUN)
-        elif kind == errands.PARK:
-            self._note_parked(held, row_id)
+        elif kind == errands.PARK:  # row 0: it has one elsewhere
+            self._replace_tag(held, row_id)
+            held.note_parked()
         elif kind == errands.FINISH and not held.is_parked:
             self._run_settled(held, is_certain=verdict == errands.RUN)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
@@ -239,11 +242,6 @@ class Dispatcher:
         else:
             self._replace_tag(held, 0)
             self._forget(held)
-
-    def _note_parked(self, held: Held, row_id: int) -> None:
-        """Acknowledge a parked job, and go on with what happened to it meanwhile. Row 0: it has one elsewhere."""
-        self._replace_tag(held, row_id)
-        held.note_parked()
 
     def _run_examined(self, held: Held, row_id: int) -> None:
         if row_id:
@@ -283,8 +281,8 @@ class Dispatcher:
             member = Member(rest[0], rest[1], *ends)
             self._crew.members[member.index] = member
             self._watch(member.end, lambda: self._hear_member(member))
-        elif word == DIED:
-            self._bury_member(*rest)
+        elif word in {DIED, OVERDUE}:
+            self._bury_member(word, *rest)
         elif word == STEWARD:
             if self._errands.end:
                 self._selector.unregister(self._errands.end)
@@ -293,27 +291,30 @@ class Dispatcher:
         elif word == DRAIN and not self._is_draining:
             self._drain()
 
-    def _bury_member(self, index: int, cause: str, running: int) -> None:
-        """Answer the death of a child: count it against the job that it ran, and bring back all others uncounted."""
+    def _bury_member(self, word: str, index: int, cause: str, running: int) -> None:
+        """Answer the death of a child: it counts against the job that it ran; all others come back uncounted."""
         member = self._crew.members.pop(index)
         self._hear_member(member)
         self._selector.unregister(member.end)
         unstarted = member.take_back(len(member.held))
         for held in member.held.values():
-            held.when_parked(partial(self._bring_back, held, cause if held.number == running else ""))
+            kind = errands.OVERDUE if word == OVERDUE else errands.CRASHED
+            held.when_parked(partial(self._bring_back, held, kind, cause if held.number == running else ""))
         for held in unstarted:
             self._queue(held)
         if self._is_draining:
             self._give_back_pending()
         member.close()
 
-    def _bring_back(self, held: Held, cause: str) -> None:
-        if held.flags & job.SETTLED:
+    def _bring_back(self, held: Held, kind: str, cause: str) -> None:
+        if cause and kind == errands.OVERDUE:
+            self._errands.ask(kind, held, cause)
+        elif held.flags & job.SETTLED:
             self._errands.ask(errands.ABANDONED, held, cause or "its process died")
         elif self._is_draining:
             self._give_back(held)
         elif cause:
-            self._errands.ask(errands.CRASHED, held, cause)
+            self._errands.ask(kind, held, cause)
         else:
             self._errands.ask(errands.EXAMINE, held)
 

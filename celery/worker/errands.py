@@ -16,6 +16,8 @@ EXAMINE: Final = "examine"
 MARK: Final = "mark"
 #: Its child died running it: count that, and keep it for another try, or as dead. SETTLE.
 CRASHED: Final = "crashed"
+#: It ran into its hard time limit, and its child was killed: it has failed. SETTLE.
+OVERDUE: Final = "overdue"
 #: It was acknowledged before running and was then not run: tell who waits. SETTLE.
 ABANDONED: Final = "abandoned"
 #: It runs for very long: keep it in a row of ours. RUN with the row, or SETTLE if there is one already.

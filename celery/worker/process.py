@@ -21,6 +21,8 @@ logger = logging.getLogger("celery.worker")
 
 #: Signals that concern the worker as a whole: the supervisor answers them, also when all processes get them (Ctrl-C).
 WORKER_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+#: Seconds for one process to write its stacks before the next does.
+DUMP_PAUSE: Final = 0.02
 ALL_SIGNALS: Final = (*WORKER_SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -33,6 +35,8 @@ class Offspring:
         self.control = control
         self.started_at = time.monotonic()
         self.pidfd = -1
+        #: The job for which a child was killed: it had passed its time limit.
+        self.overdue = 0
         self._process: Any = None
 
     @property
@@ -82,6 +86,16 @@ def describe_exit(code: int) -> str:
         return f"signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"signal {-code}"
+
+
+def dump_stacks(family: Iterable[Offspring]) -> None:
+    """Write our own stacks to the log, and have `family` write theirs, one after another, each under its name."""
+    log.write(f"\nStacks of the supervisor, pid {os.getpid()}:\n")
+    faulthandler.dump_traceback(file=log.stream())
+    for one in family:
+        log.write(f"\nStacks of {one.name}, pid {one.pid}:\n")
+        one.send_signal(signal.SIGUSR1)
+        time.sleep(DUMP_PAUSE)
 
 
 def _enter(run: Callable[[], None], name: str, parent: int, close_first: Iterable[Any]) -> None:

@@ -5,7 +5,7 @@ Each errand can be repeated: a steward that dies in the middle leaves nothing th
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,7 +15,7 @@ from celery import backends, conf, signals, states
 from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
-from celery.exceptions import WorkerLost
+from celery.exceptions import CeleryError, TimeLimitExceeded, WorkerLost
 from celery.message import LARGEST_COUNT, Delivery
 from celery.worker import errands, job
 from celery.worker.errands import RUN, SETTLE, Asked
@@ -28,13 +28,20 @@ MOST_STARTS: Final = 3
 Answer = tuple[int, str, int]
 
 
-class Rescue:
-    """Carries out errands in the name of `owner`."""
+def _count_nothing(_kind: str, _runtime: float) -> None:
+    pass
 
-    def __init__(self, store: Store, owner: str, worker: str) -> None:
+
+class Rescue:
+    """Carries out errands in the name of `owner`; `count` is told the kind and runtime (s) of what it stores."""
+
+    def __init__(
+        self, store: Store, owner: str, worker: str, count: Callable[[str, float], None] = _count_nothing
+    ) -> None:
         self._store = store
         self._owner = owner
         self._worker = worker
+        self._count = count
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         """Carry out errands, those of one kind together, and return number, verdict and row of each."""
@@ -43,6 +50,8 @@ class Rescue:
         for one in asked:
             if one.kind == errands.CRASHED:
                 answers.append(self._count_crash(one))
+            elif one.kind == errands.OVERDUE:
+                answers.append(self._end_overdue(one))
             elif one.kind == errands.ABANDONED:
                 answers.append(self._abandon(one))
             elif one.kind == errands.PARK:
@@ -132,26 +141,51 @@ class Rescue:
                 dead = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, reason=reason)
                 is_ours = bool(self._store.insert([dead]))
             if is_ours:
-                self._fail(delivery, reason)
+                self._fail(delivery, WorkerLost(f"{job.name_of(delivery)}: {reason}"))
         if is_ours:
             signals.notify(signals.job_dead, task_id=delivery.task_id, name=job.name_of(delivery), reason=reason)
         return one.number, SETTLE, 0
 
     def _abandon(self, one: Asked) -> Answer:
         """Tell who waits for a task that must run at most once that it will not run."""
-        self._fail(one.delivery, f"{one.detail}; acks_late is False, so it is not tried again")
+        reason = f"{one.detail}; acks_late is False, so it is not tried again"
+        self._fail(one.delivery, WorkerLost(f"{job.name_of(one.delivery)}: {reason}"))
         return one.number, SETTLE, 0
 
-    def _fail(self, delivery: Delivery, reason: str) -> None:
+    # -- time limits
+
+    def _end_overdue(self, one: Asked) -> Answer:
+        """Store that a task has failed by its time limit; once, whoever asks again."""
+        delivery, name = one.delivery, job.name_of(one.delivery)
+        error = TimeLimitExceeded(f"{name} ran longer than its time limit, and was killed")
+        with transaction.atomic(using=self._store.alias):
+            is_ours = not delivery.row_id or bool(self._store.finish(self._owner, [delivery.row_id]))
+            if is_ours:
+                self._fail(delivery, error)
+        if is_ours:
+            signals.notify(
+                signals.task_finished,
+                task_id=delivery.task_id,
+                name=name,
+                attempt=job.attempt_of(delivery),
+                state=states.FAILURE,
+                runtime=0.0,
+                error=f"TimeLimitExceeded: {error}",
+                traceback="",
+            )
+        return one.number, SETTLE, 0
+
+    def _fail(self, delivery: Delivery, error: CeleryError) -> None:
         failure = Result(
             task_id=delivery.task_id,
             state=states.FAILURE,
-            result=stored_exceptions.dump(WorkerLost(f"{job.name_of(delivery)}: {reason}")),
+            result=stored_exceptions.dump(error),
             attempt=job.attempt_of(delivery),
             name=job.name_of(delivery),
             worker=self._worker,
         )
-        backends.default().store([failure])
+        if backends.default().store([failure]):
+            self._count(states.FAILURE, 0.0)
 
     # -- rows
 

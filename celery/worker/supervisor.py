@@ -4,7 +4,6 @@ It calls no user code, holds no connection and starts no thread, so it may fork 
 steward, which logs it and sends signals.
 """
 
-import faulthandler
 import gc
 import os
 import selectors
@@ -22,9 +21,12 @@ from celery import broker, log
 from celery.worker import channel, dispatcher, steward
 from celery.worker.child import Child, Seat
 from celery.worker.dispatcher import Dispatcher
-from celery.worker.process import Offspring, Wakeup, describe_exit
+from celery.worker.limits import Bounds
+from celery.worker.process import Offspring, Wakeup, describe_exit, dump_stacks
+from celery.worker.restarts import Restarts
 from celery.worker.slots import Slots
 from celery.worker.steward import Identity, Steward
+from celery.worker.stopping import Stopping
 
 #: Exit codes: all done; work was given back because the time to drain was over.
 CLEAN: Final = 0
@@ -32,27 +34,21 @@ ABANDONED: Final = 3
 
 #: Seconds beyond the drain's deadline that the dispatcher, then the steward, get to give back what is left.
 GRACE: Final = 5.0
-#: A process that lives shorter than this is started again only after a pause.
-SHORT_LIFE: Final = 1.0
-LONGEST_PAUSE: Final = 10.0
 LONGEST_SLEEP: Final = 1.0
-#: Seconds within which signals to stop are one request: some programs signal a process and its group.
-SAME_REQUEST: Final = 0.3
 #: Seconds until a process is tried again that could not be started.
 RESOURCE_PAUSE: Final = 1.0
-#: Seconds for one process to write its stacks before the next does.
-DUMP_PAUSE: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a worker runs. `drain_timeout` in seconds; `beat`: whether it sends periodic tasks."""
+class Options(Bounds):
+    """How a worker runs. `drain_timeout` in seconds; `beat`: whether it sends periodic tasks; `socket`: for pings."""
 
     name: str
     queues: tuple[str, ...]
     children: int
     drain_timeout: float
     beat: bool = True
+    socket: str | None = None
 
 
 class Supervisor:
@@ -67,22 +63,30 @@ class Supervisor:
         self._dispatcher: Offspring | None = None
         self._steward: Offspring | None = None
         self._owner = ""
-        self._to_start: dict[tuple[str, int], float] = {}
-        self._short_lives: dict[tuple[str, int], int] = {}
+        self._restarts = Restarts()
         self._events: list[tuple[str, dict[str, Any]]] = []
-        self._deadline: float | None = None
-        self._asked = (0, 0.0)
+        self._stopping = Stopping(options.drain_timeout)
         self._abandoned = False
-        self.wants_restart = False
+
+    @property
+    def wants_restart(self) -> bool:
+        """Whether the worker is to start anew when `run` has returned."""
+        return self._stopping.wants_restart
+
+    @property
+    def _deadline(self) -> float | None:
+        return self._stopping.deadline
 
     def run(self) -> int:
         """Work until told to stop, and return the exit code."""
         self._prepare()
-        self._to_start = {("steward", 0): 0.0, ("dispatcher", 0): 0.0}
+        self._restarts.soon("steward")
+        self._restarts.soon("dispatcher")
         self._start_what_is_due()
-        while self._offspring or self._to_start:
+        while self._offspring or self._restarts:
             for key, _ in self._selector.select(self._sleep()):
                 key.data()
+            self._kill_overdue(time.monotonic())
             self._start_what_is_due()
             self._pass_events_on()
             if self._deadline is not None:
@@ -100,8 +104,9 @@ class Supervisor:
         gc.freeze()
 
     def _sleep(self) -> float:
-        moments = [*self._to_start.values(), *([self._deadline] if self._deadline else [])]
-        wait = min(moments, default=float("inf")) - time.monotonic()
+        deadlines = [self._slots.deadline(child.index) for child in self._of_role("child") if not child.overdue]
+        moments = [self._restarts.next_at(), *filter(None, [self._deadline, *deadlines])]
+        wait = min(moments) - time.monotonic()
         return min(max(wait, 0.01 if self._deadline else 0.0), LONGEST_SLEEP)
 
     # -- starting
@@ -136,12 +141,20 @@ class Supervisor:
         theirs.close()
         self._dispatcher, self._owner = made, owner
         self._introduce(is_new=True)
-        self._to_start.update({("child", index): 0.0 for index in range(self._options.children)})
+        for index in range(self._options.children):
+            self._restarts.soon("child", index)
 
     def _start_child(self, index: int) -> None:
         dispatchers_end, childs_end = channel.pair()
         self._slots.end(index)
-        seat = Seat(index=index, end=childs_end, slots=self._slots, owner=self._owner, worker=self._options.name)
+        seat = Seat(
+            index=index,
+            end=childs_end,
+            slots=self._slots,
+            owner=self._owner,
+            worker=self._options.name,
+            bounds=self._options,
+        )
         child = Offspring("child", index)
         self._launch(child, lambda: Child(seat).run(), dispatchers_end)
         self._tell_dispatcher(dispatcher.CHILD, index, child.pid, ends=(dispatchers_end, childs_end))
@@ -205,48 +218,50 @@ class Supervisor:
         if dead.control:
             self._selector.unregister(dead.control)
         del self._offspring[dead.pid]
-        cause = describe_exit(dead.reap())
+        code = dead.reap()
+        cause = describe_exit(code)
         if dead is self._steward:
             self._steward = None
         elif dead is self._dispatcher:
             self._dispatcher = None
         if self._deadline is None:
-            self._note("process_died", role=dead.role, pid=dead.pid, cause=cause)
-            self._replace(dead, cause)
+            is_used_up = dead.role == "child" and code == 0 and not self._slots.running(dead.index)
+            is_expected = is_used_up or bool(dead.overdue)
+            if not is_expected:
+                self._note("process_died", role=dead.role, pid=dead.pid, cause=cause)
+            self._replace(dead, cause, life=float("inf") if is_expected else time.monotonic() - dead.started_at)
         else:
             self._go_on_stopping(dead)
 
-    def _replace(self, dead: Offspring, cause: str) -> None:
+    def _tell_of_child(self, dead: Offspring, cause: str) -> None:
+        """Tell which job a child's death cost. One that ended just before its child was killed for it costs none."""
+        running = self._slots.running(dead.index)
+        if not dead.overdue:
+            self._tell_dispatcher(dispatcher.DIED, dead.index, cause, running)
+        else:
+            self._tell_dispatcher(dispatcher.OVERDUE, dead.index, cause, running if running == dead.overdue else 0)
+
+    def _replace(self, dead: Offspring, cause: str, *, life: float) -> None:
         if dead.role == "child" and self._dispatcher:
-            self._tell_dispatcher(dispatcher.DIED, dead.index, cause, self._slots.running(dead.index))
-            self._start_later(dead)
+            self._tell_of_child(dead, cause)
+            self._restarts.follow(dead.role, dead.index, life=life)
         elif dead.role == "dispatcher":
             self._kill("child")
         elif dead.role == "steward":
-            self._start_later(dead)
+            self._restarts.follow(dead.role, dead.index, life=life)
         if not self._dispatcher and not self._of_role("child"):
-            self._to_start = {key: at for key, at in self._to_start.items() if key[0] == "steward"}
-            self._start_later(Offspring("dispatcher"), life=time.monotonic() - dead.started_at)
-
-    def _start_later(self, dead: Offspring, life: float | None = None) -> None:
-        """Start a successor: at once, or after a growing pause when lives are short."""
-        key = (dead.role, dead.index)
-        lived = time.monotonic() - dead.started_at if life is None else life
-        short = self._short_lives.get(key, 0) + 1 if lived < SHORT_LIFE else 0
-        self._short_lives[key] = short
-        pause = min(0.1 * 2**short, LONGEST_PAUSE) if short > 1 else 0.0
-        self._to_start[key] = time.monotonic() + pause
+            self._restarts.forget(but="steward")
+            self._restarts.follow("dispatcher", 0, life=life)
 
     def _start_what_is_due(self) -> None:
         """Start what is to be started by now, one after another: a signal to stop is heard between two."""
-        while due := [key for key, at in self._to_start.items() if at <= time.monotonic()]:
-            role, index = due[0]
-            del self._to_start[role, index]
+        while due := self._restarts.take():
+            role, index = due
             try:
                 self._start(role, index)
             except OSError as error:  # no memory, no more processes or descriptors
                 self._note("process_died", role=role, pid=0, cause=f"it cannot be started: {error}")
-                self._to_start[role, index] = time.monotonic() + RESOURCE_PAUSE
+                self._restarts.soon(role, index, after=RESOURCE_PAUSE)
             if role == "child":
                 return
 
@@ -270,45 +285,18 @@ class Supervisor:
     def _obey_signals(self) -> None:
         for number in self._wakeup.received():
             if number == signal.SIGUSR1:
-                self._dump_stacks()
+                dump_stacks(self._offspring.values())
             elif number == signal.SIGUSR2:
                 log.reopen()
-                self._forward(number)
-            else:
-                self._stop(number)
-
-    def _dump_stacks(self) -> None:
-        """Have each process write its stacks to the log, one after another, each under its name."""
-        log.write(f"\nStacks of the supervisor, pid {os.getpid()}:\n")
-        faulthandler.dump_traceback(file=log.stream())
-        for one in self._offspring.values():
-            log.write(f"\nStacks of {one.name}, pid {one.pid}:\n")
-            one.send_signal(signal.SIGUSR1)
-            time.sleep(DUMP_PAUSE)
-
-    def _forward(self, number: int) -> None:
-        for one in self._offspring.values():
-            one.send_signal(number)
-
-    def _stop(self, number: int) -> None:
-        """Drain; at once when asked again, or by QUIT. HUP starts anew afterwards, unless told to stop for good."""
-        now = time.monotonic()
-        is_repeated = number == self._asked[0] and now - self._asked[1] < SAME_REQUEST
-        is_stopping = self._deadline is not None
-        if is_repeated or (number == signal.SIGHUP and is_stopping):
-            return
-        is_change_of_mind = self.wants_restart and is_stopping
-        self._asked = (number, now)
-        self.wants_restart = number == signal.SIGHUP
-        if number == signal.SIGQUIT or (is_stopping and not is_change_of_mind):
-            self._deadline = now
-        elif not is_stopping:
-            self._deadline = now + self._options.drain_timeout
-        if not is_stopping:
-            self._begin_to_stop()
+                for one in self._offspring.values():
+                    one.send_signal(number)
+            elif self._stopping.ask(number, time.monotonic()):
+                self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:
-        self._to_start = {} if self._steward else {("steward", 0): 0.0}
+        self._restarts.forget()
+        if not self._steward:
+            self._restarts.soon("steward")
         timeout = max((self._deadline or 0.0) - time.monotonic(), 0.0)
         self._note("worker_stopping", name=self._options.name, timeout=timeout)
         self._tell_dispatcher(dispatcher.DRAIN)
@@ -319,9 +307,10 @@ class Supervisor:
     def _go_on_stopping(self, dead: Offspring | None) -> None:
         """Stop in the mirrored order of the start: children, dispatcher, and the proof of life last."""
         if dead and dead.role == "child":
-            self._tell_dispatcher(dispatcher.DIED, dead.index, "stopped", self._slots.running(dead.index))
+            self._tell_of_child(dead, "stopped")
         elif dead and dead.role == "steward" and self._offspring:
-            self._start_later(dead)  # somebody has to give back what is left
+            life = time.monotonic() - dead.started_at
+            self._restarts.follow("steward", 0, life=life)  # somebody has to give back what is left
         if self._steward and len(self._offspring) == 1:
             self._pass_events_on()
             self._tell(self._steward, steward.STOP)
@@ -337,8 +326,15 @@ class Supervisor:
             self._abandoned = True
             self._kill("dispatcher")
         if overdue >= 2 * GRACE:
-            self._to_start.clear()
+            self._restarts.forget()
             self._kill("steward")
+
+    def _kill_overdue(self, now: float) -> None:
+        """Kill the children whose task has passed its time limit."""
+        for child in self._of_role("child"):
+            if 0 < self._slots.deadline(child.index) <= now and not child.overdue:
+                child.overdue = self._slots.running(child.index)
+                child.send_signal(signal.SIGKILL)
 
     def _of_role(self, role: str) -> list[Offspring]:
         return [one for one in self._offspring.values() if one.role == role]

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,14 +29,21 @@ LARGEST_TEXT: Final = 8 * 1024 * 1024
 MOST_WAITING: Final = 4 * LARGEST_GROUP
 
 
-class Writer(threading.Thread):
-    """Stores outcomes in the order in which they come."""
+def _count_nothing(_kind: str, _runtime: float) -> None:
+    pass
 
-    def __init__(self, end: socket.socket, *, owner: str, worker: str) -> None:
+
+class Writer(threading.Thread):
+    """Stores outcomes in the order in which they come; `count` is told the kind and runtime (s) of what is stored."""
+
+    def __init__(
+        self, end: socket.socket, *, owner: str, worker: str, count: Callable[[str, float], None] = _count_nothing
+    ) -> None:
         super().__init__(name="writer", daemon=True)
         self._end = end
         self._owner = owner
         self._worker = worker
+        self._count = count
         self._waiting: list[Outcome] = []
         self._changed = threading.Condition()
         self._stopping = False
@@ -107,6 +114,7 @@ class Writer(threading.Thread):
             channel.send(self._end, [answers], wait=True)
         for outcome, plan in kept:
             if plan.answer == job.SETTLE:
+                self._count(outcome.kind, outcome.runtime)
                 writes.announce(outcome, plan)
 
 

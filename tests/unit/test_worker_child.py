@@ -3,7 +3,8 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from celery.registry import tasks
 from celery.worker import channel, child, job
 from celery.worker.child import Child, Seat
 from celery.worker.job import Job, Outcome
+from celery.worker.limits import Bounds
 from celery.worker.slots import Slots
 
 ran: list[str] = []
@@ -39,10 +41,15 @@ def alarm() -> None:
     signal.setitimer(signal.ITIMER_REAL, 3600)
 
 
+def dawdle(seconds: float) -> None:
+    time.sleep(seconds)
+    ran.append("dawdled")
+
+
 @pytest.fixture(autouse=True)
 def _tasks() -> None:
     ran.clear()
-    for function in (note, fail, alarm):
+    for function in (note, fail, alarm, dawdle):
         tasks.register(function, f"tests.{function.__name__}")
 
 
@@ -54,7 +61,7 @@ def delivery(name: str, *args: Any, row_id: int = 0, relayed: bool = False, **fi
 class Pretended:
     """Keeps outcomes instead of storing them."""
 
-    def __init__(self, end: socket.socket, *, owner: str, worker: str) -> None:
+    def __init__(self, end: socket.socket, *, owner: str, worker: str, count: Callable[[str, float], None]) -> None:
         self.outcomes: list[Outcome] = []
         self.lives = False
 
@@ -72,10 +79,12 @@ class Pretended:
 class Desk:
     """A child in this process, and the dispatcher's end of its channel."""
 
-    def __init__(self, end: socket.socket, childs_end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, childs_end: socket.socket, bounds: Bounds) -> None:
         self.end = end
         self.slots = Slots(1)
-        self.child = Child(Seat(index=0, end=childs_end, slots=self.slots, owner="owner", worker="worker"))
+        self.child = Child(
+            Seat(index=0, end=childs_end, slots=self.slots, owner="owner", worker="worker", bounds=bounds)
+        )
         self._number = 0
 
     @property
@@ -88,12 +97,18 @@ class Desk:
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def bounds() -> Bounds:
+    """Limits that a test may replace by its own parameter."""
+    return Bounds()
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch, bounds: Bounds) -> Iterator[Desk]:
     monkeypatch.setattr(child, "Writer", Pretended)
     monkeypatch.setattr("celery.worker.connections.TaskConnections.after_task", lambda _: None)
     ours, theirs = channel.pair()
     with ours, theirs:
-        yield Desk(ours, theirs)
+        yield Desk(ours, theirs, bounds)
 
 
 def test_it_works_until_it_is_told_to_stop_and_writes_before_it_ends(desk: Desk) -> None:
@@ -155,6 +170,43 @@ def test_a_copy_of_the_child_that_a_task_forked_ends_and_says_nothing(
     # then
     assert ran == ["one"]
     assert desk.outcomes == []
+
+
+# Limits
+
+
+@pytest.mark.parametrize("bounds", [Bounds(max_tasks=2), Bounds(max_memory=1)])
+def test_a_child_that_is_used_up_ends_with_the_rest_in_its_channel(desk: Desk, bounds: Bounds) -> None:
+    # given
+    for text in ("one", "two", "three"):
+        desk.hand_over(delivery("tests.note", text))
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["one", "two"][: bounds.max_tasks or 1]
+    assert not desk.child._writer.lives  # type: ignore[attr-defined]
+    received = channel.receive(desk.child._seat.end, wait=False)
+    assert received
+    assert job.unpack(received[0]).number == len(ran) + 1
+
+
+@pytest.mark.parametrize("bounds", [Bounds(soft_time_limit=0.01, time_limit=30)])
+def test_a_task_beyond_its_soft_limit_gets_an_exception_and_the_next_one_does_not(desk: Desk, bounds: Bounds) -> None:
+    # given
+    desk.hand_over(delivery("tests.dawdle", 30))
+    desk.hand_over(delivery("tests.note", "next"))
+    desk.end.close()
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["next"]
+    assert [outcome.kind for outcome in desk.outcomes] == [states.FAILURE, states.DONE]
+    assert desk.outcomes[0].error == ("SoftTimeLimitExceeded: the task ran longer than its soft time limit of 0.01 s")
+    assert desk.slots.deadline(0) == 0.0
 
 
 LATER = datetime.now(UTC) + timedelta(hours=1)

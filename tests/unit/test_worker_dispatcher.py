@@ -10,7 +10,7 @@ from celery.broker.base import Consumer
 from celery.message import Delivery
 from celery.worker import channel, errands, job
 from celery.worker.crew import Held, Member
-from celery.worker.dispatcher import DRAIN, PARK_AFTER, READY, STEWARD, STOPPED, Dispatcher
+from celery.worker.dispatcher import DIED, DRAIN, OVERDUE, PARK_AFTER, READY, STEWARD, STOPPED, Dispatcher
 from celery.worker.slots import Slots
 
 
@@ -134,8 +134,8 @@ class Child:
         channel.send(self.end, [job.pack_answers([(number, answer)])])
         self._dispatcher._hear_member(self.member)
 
-    def dies(self, running: int = 0) -> None:
-        self._dispatcher._bury_member(self.member.index, "signal 9 (SIGKILL)", running)
+    def dies(self, running: int = 0, *, word: str = DIED) -> None:
+        self._dispatcher._bury_member(word, self.member.index, "signal 9 (SIGKILL)", running)
 
 
 Hire = Callable[[], Child]
@@ -853,6 +853,38 @@ def test_a_death_while_it_was_only_holding_a_job_brings_the_job_back_uncounted(
     # then
     assert [held.number for held in _open(connected, errands.EXAMINE)] == [running]
     assert _open(connected, errands.CRASHED) == []
+
+
+@pytest.mark.parametrize("flags", [0, job.SETTLED])
+def test_a_child_that_was_killed_for_its_time_limit_has_failed_its_job_and_no_other(
+    connected: Dispatcher, hire: Hire, flags: int
+) -> None:
+    """Also where it was to run at most once: it has."""
+    # given
+    child = hire()
+    overdue, behind = _start(connected, child, _tag(1), _tag(2))
+    connected._held[overdue].flags = flags
+
+    # when
+    child.dies(overdue, word=OVERDUE)
+
+    # then
+    assert [held.number for held in _open(connected, errands.OVERDUE)] == [overdue]
+    assert [held.number for held in connected._pending] == [behind]
+    assert len(connected._errands) == 1
+
+
+def test_what_passes_its_time_limit_while_the_worker_stops_has_failed_too(connected: Dispatcher, hire: Hire) -> None:
+    # given
+    child = hire()
+    (overdue,) = _start(connected, child, _tag(1))
+    connected._drain()
+
+    # when
+    child.dies(overdue, word=OVERDUE)
+
+    # then
+    assert [held.number for held in _open(connected, errands.OVERDUE)] == [overdue]
 
 
 # The supervisor's word

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from celery import backends, message, states
+from celery import backends, message, signals, states
 from celery.backends.base import Result
 from celery.message import Call, Delivery, Message
 from celery.worker import errands
@@ -72,8 +72,9 @@ class Results:
     def closed(self, attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
         return self.shut & set(attempts)
 
-    def store(self, results: Sequence[Result]) -> None:
+    def store(self, results: Sequence[Result]) -> set[str]:
         self.stored += results
+        return {result.task_id for result in results}
 
 
 @pytest.fixture
@@ -276,3 +277,51 @@ def test_parking_gives_a_row(rows: Rows) -> None:
 
     # then
     assert answers == [(7, RUN, 101)]
+
+
+# Time limits
+
+
+@pytest.mark.parametrize("row_id", [0, 1])
+def test_what_passed_its_time_limit_has_failed(rows: Rows, results: Results, row_id: int) -> None:
+    # given
+    heard: list[Any] = []
+
+    def listen(**facts: Any) -> None:
+        heard.append((facts["task_id"], facts["state"], facts["error"]))
+
+    signals.task_finished.connect(listen)
+
+    # when
+    answers = _answer(rows, _asked(errands.OVERDUE, row_id=row_id, detail="signal 9 (SIGKILL)"))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    assert rows.did == ([("finish", 1)] if row_id else [])
+    (failure,) = results.stored
+    assert (failure.state, failure.name) == (states.FAILURE, "shop.add")
+    assert "TimeLimitExceeded" in failure.result
+    text = "TimeLimitExceeded: shop.add ran longer than its time limit, and was killed"
+    assert heard == [("id", states.FAILURE, text)]
+    signals.task_finished.disconnect(listen)
+
+
+def test_what_passed_its_time_limit_in_a_row_of_others_is_left_to_them(rows: Rows, results: Results) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.OVERDUE, row_id=9))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    assert results.stored == []
+
+
+def test_failures_that_are_stored_here_are_counted(rows: Rows) -> None:
+    # given
+    counted: list[tuple[str, float]] = []
+    rescue = Rescue(rows, "me", "worker", lambda kind, runtime: counted.append((kind, runtime)))  # type: ignore[arg-type]
+
+    # when
+    rescue.answer([_asked(errands.OVERDUE), _asked(errands.ABANDONED), _asked(errands.CRASHED, row_id=2, crashes=2)])
+
+    # then
+    assert counted == [(states.FAILURE, 0.0)] * 3

@@ -3,6 +3,7 @@
 import os
 import time
 
+from celery import states
 from celery.worker.slots import Slots
 
 
@@ -44,3 +45,35 @@ def test_the_pulse_tells_for_how_long_it_was_silent() -> None:
 
     # then
     assert 0 <= slots.silence() <= time.monotonic() - before
+
+
+def test_a_deadline_ends_with_its_job() -> None:
+    # given
+    slots = Slots(2)
+    slots.begin(1, 7)
+
+    # when
+    slots.set_deadline(1, 12.5)
+
+    # then
+    assert (slots.deadline(0), slots.deadline(1)) == (0.0, 12.5)
+    slots.end(1)
+    assert slots.deadline(1) == 0.0
+
+
+def test_what_was_stored_is_counted_over_children_that_follow_each_other_and_the_steward() -> None:
+    # given
+    slots = Slots(2)
+
+    # when
+    slots.count(0, states.DONE, 0.5)
+    slots.end(0)
+    slots.count(0, states.DONE, 0.25)
+    slots.count(1, states.RETRY, 1.0)
+    slots.count(1, "POSTPONED", 9.0)
+    slots.count(slots.stewards, states.FAILURE, 0.0)
+
+    # then
+    assert slots.totals() == (2, 1, 1, 1.75)
+    assert slots.done() == 3
+    assert slots.running(0) == 0

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from celery.worker import dispatcher, process, steward
+from celery.worker import dispatcher, process, restarts, steward
 from celery.worker import supervisor as supervising
 from celery.worker.process import Offspring
-from celery.worker.supervisor import GRACE, LONGEST_PAUSE, RESOURCE_PAUSE, SAME_REQUEST, Options, Supervisor
+from celery.worker.restarts import LONGEST_PAUSE
+from celery.worker.stopping import SAME_REQUEST
+from celery.worker.supervisor import GRACE, RESOURCE_PAUSE, Options, Supervisor
 
 PATIENCE = 25.0
 CHILDREN = 2
@@ -28,6 +30,8 @@ class Clock:
 class Played(Offspring):
     """A process that never is: it has a pid, notes its signals, and ends when the test says so."""
 
+    #: What it ends with.
+    code = -9
     #: How many starts from now on fail.
     refused = 0
     _pids = iter(range(1001, 10_000))
@@ -51,7 +55,7 @@ class Played(Offspring):
         os.close(self.pidfd)
         if self.control:
             self.control.close()
-        return -9
+        return self.code
 
 
 class Worker:
@@ -63,7 +67,8 @@ class Worker:
         monkeypatch.setattr(Supervisor, "_tell", self._note)
         options = Options(name="w", queues=("celery",), children=CHILDREN, drain_timeout=PATIENCE)
         self.supervisor = Supervisor(options)
-        self.supervisor._to_start = {("steward", 0): 0.0, ("dispatcher", 0): 0.0}
+        self.supervisor._restarts.soon("steward")
+        self.supervisor._restarts.soon("dispatcher")
         self.start_what_is_due()
 
     def _note(self, one: Played, *words: Any, ends: tuple[Any, ...] = ()) -> None:
@@ -95,7 +100,7 @@ class Worker:
 
     def pause(self, role: str, index: int = 0) -> float:
         """Return the seconds until a process is started."""
-        return round(self.supervisor._to_start[role, index] - self.clock.now, 6)
+        return round(self.supervisor._restarts.pause(role, index), 6)
 
     def overdue(self, seconds: float) -> None:
         self.supervisor._enforce(seconds)
@@ -119,6 +124,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(supervising, "time", clock)
     monkeypatch.setattr(process, "time", clock)
+    monkeypatch.setattr(restarts, "time", clock)
     return clock
 
 
@@ -149,6 +155,103 @@ def test_a_child_that_died_is_told_of_with_its_job_and_followed_at_once(worker: 
     assert sorted(one.index for one in worker.of_role("child")) == [0, 1]
     assert child not in worker.of_role("child")
     assert worker.events() == [("process_died", {"role": "child", "pid": child.pid, "cause": "signal 9 (SIGKILL)"})]
+
+
+def test_a_child_that_is_used_up_is_followed_at_once_and_nobody_is_alarmed(worker: Worker) -> None:
+    # given
+    child = worker.one("child")
+    child.code = 0
+
+    # when
+    for _ in range(5):
+        worker.dies(child)
+        pause = worker.pause("child", child.index)
+        worker.start_what_is_due()
+        child = next(one for one in worker.of_role("child") if one.index == child.index)
+        child.code = 0
+
+    # then
+    assert pause == 0.0
+    assert worker.events() == []
+
+
+def test_a_child_that_leaves_in_the_middle_of_a_task_has_died(worker: Worker) -> None:
+    # given
+    child = worker.one("child")
+    child.code = 0
+    worker.supervisor._slots.begin(child.index, 7)
+
+    # when
+    worker.dies(child)
+
+    # then
+    assert worker.heard_by("dispatcher", dispatcher.DIED) == [(dispatcher.DIED, 0, "exit code 0", 7)]
+    assert [name for name, _ in worker.events()] == ["process_died"]
+
+
+# Time limits
+
+
+def test_a_child_is_killed_when_its_task_has_passed_its_time_limit_and_not_before(worker: Worker, clock: Clock) -> None:
+    # given
+    child, other = worker.of_role("child")
+    worker.supervisor._slots.begin(child.index, 7)
+    worker.supervisor._slots.set_deadline(child.index, clock.now + 0.5)
+    worker.supervisor._slots.begin(other.index, 8)
+
+    # when
+    worker.supervisor._kill_overdue(clock.now + 0.4)
+
+    # then
+    assert worker.supervisor._sleep() == pytest.approx(0.5)
+    assert child.signals == []
+
+    # when
+    for _ in range(2):
+        worker.supervisor._kill_overdue(clock.now + 0.5)
+
+    # then
+    assert (child.signals, other.signals) == ([signal.SIGKILL], [])
+
+    # when
+    worker.dies(child)
+
+    # then
+    assert worker.heard_by("dispatcher", dispatcher.OVERDUE) == [(dispatcher.OVERDUE, 0, "signal 9 (SIGKILL)", 7)]
+    assert worker.events() == []
+
+
+@pytest.mark.parametrize("now_running", [0, 8])
+def test_a_task_that_ended_just_before_its_child_was_killed_has_not_failed(
+    worker: Worker, clock: Clock, now_running: int
+) -> None:
+    """Nor has the one that its child had begun by then: its slot is read again."""
+    # given
+    child = worker.one("child")
+    worker.supervisor._slots.begin(child.index, 7)
+    worker.supervisor._slots.set_deadline(child.index, clock.now)
+    worker.supervisor._kill_overdue(clock.now)
+
+    # when
+    worker.supervisor._slots.begin(child.index, now_running)
+    worker.dies(child)
+
+    # then
+    assert worker.heard_by("dispatcher", dispatcher.OVERDUE) == [(dispatcher.OVERDUE, 0, "signal 9 (SIGKILL)", 0)]
+
+
+def test_a_new_child_has_no_deadline_of_the_one_before(worker: Worker, clock: Clock) -> None:
+    # given
+    child = worker.one("child")
+    worker.supervisor._slots.set_deadline(child.index, clock.now - 1)
+
+    # when
+    worker.dies(child)
+    worker.start_what_is_due()
+    worker.supervisor._kill_overdue(clock.now)
+
+    # then
+    assert [one.signals for one in worker.of_role("child")] == [[], []]
 
 
 def test_short_lives_are_followed_ever_later_and_a_long_one_at_once(worker: Worker, clock: Clock) -> None:
@@ -361,7 +464,8 @@ def test_the_steward_is_the_last_to_be_told_to_stop(worker: Worker) -> None:
     worker.dies(worker.one("steward"))
 
     # then
-    assert (worker.supervisor._offspring, worker.supervisor._to_start) == ({}, {})
+    assert not worker.supervisor._offspring
+    assert not worker.supervisor._restarts
 
 
 def test_who_dies_while_the_worker_stops_is_not_followed(worker: Worker) -> None:
@@ -373,7 +477,7 @@ def test_who_dies_while_the_worker_stops_is_not_followed(worker: Worker) -> None
     worker.dies(worker.one("dispatcher"))
 
     # then
-    assert worker.supervisor._to_start == {}
+    assert not worker.supervisor._restarts
 
 
 def test_a_steward_that_dies_while_the_worker_stops_is_followed_by_one_without_a_clock(

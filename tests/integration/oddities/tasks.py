@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from django.db import connection, transaction
 
 from celery.current import running
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from celery.task import Task, dmap_async, task
 from tests.shop import ledger
@@ -134,3 +135,44 @@ def record_attempt(path: str, token: str, failures: int) -> None:
     ledger.append(path, f"{token}/{now.attempt}/{time.monotonic():.4f}")
     if now.retries < failures:
         record_attempt.retry(exc=ConnectionError("the bank is away"))
+
+
+@task(name="oddities.hold_briefly", time_limit=1)
+def hold_briefly(path: str, token: str) -> None:
+    """Write to the ledger, and never end by itself."""
+    ledger.append(path, token)
+    while True:
+        time.sleep(60)
+
+
+@task(name="oddities.hold_briefly_once", time_limit=1, acks_late=False)
+def hold_briefly_once(path: str, token: str) -> None:
+    """Do as `hold_briefly` does, at most once."""
+    hold_briefly.run(path, token)
+
+
+@task(name="oddities.tidy_up", soft_time_limit=0.3, time_limit=60)
+def tidy_up(path: str, token: str) -> str:
+    """Be interrupted by the soft limit, and end well."""
+    try:
+        ledger.append(path, token)
+        time.sleep(60)
+    except SoftTimeLimitExceeded:
+        return "tidy"
+    return "never interrupted"
+
+
+@task(name="oddities.pid")
+def pid() -> int:
+    """Return the process that ran this."""
+    return os.getpid()
+
+
+_ballast: list[bytearray] = []
+
+
+@task(name="oddities.eat")
+def eat(mebibytes: int) -> int:
+    """Keep memory for good; return the process that holds it."""
+    _ballast.append(bytearray(b"x") * (mebibytes * 1024 * 1024))
+    return os.getpid()

@@ -1,0 +1,97 @@
+"""Limits on tasks and children. Here is the child's side: the supervisor kills who passes the deadline in its slot.
+
+The soft limit is an alarm of the child's own, raised in its main thread, where the task runs.
+"""
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker.slots import Slots
+
+logger = logging.getLogger("celery.worker")
+
+#: Sizes of processes, in pages: the second number is what is resident.
+STATM: Final = Path("/proc/self/statm")
+KIB_A_PAGE: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The limits of a worker. Seconds for a task; tasks, and KiB of resident memory, for a child. None: no limit."""
+
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    max_tasks: int | None = None
+    max_memory: int | None = None
+
+
+class TimeLimit:
+    """A block in which the task of this child runs. Raises SoftTimeLimitExceeded there, whatever the task does then."""
+
+    def __init__(self, slots: Slots, index: int, bounds: Bounds) -> None:
+        self._slots = slots
+        self._index = index
+        self._bounds = bounds
+        self._soft: float | None = None
+        self._hard: float | None = None
+        self._is_armed = False
+
+    def of(self, task: Any) -> Self:
+        """Take the limits of `task`; where it says nothing, those of the worker. 0 is no limit."""
+        hard, soft = getattr(task, "time_limit", None), getattr(task, "soft_time_limit", None)
+        self._hard = self._bounds.time_limit if hard is None else hard
+        self._soft = self._bounds.soft_time_limit if soft is None else soft
+        return self
+
+    def __enter__(self) -> None:
+        if self._hard:
+            self._slots.set_deadline(self._index, time.monotonic() + self._hard)
+        if self._soft:
+            self._is_armed = True
+            signal.signal(signal.SIGALRM, self._expire)
+            signal.setitimer(signal.ITIMER_REAL, self._soft)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_armed = False  # first: an alarm that comes now is too late, and must not hit what follows
+        if self._hard:
+            self._slots.set_deadline(self._index, 0.0)
+
+    def _expire(self, *_: Any) -> None:
+        if self._is_armed:
+            self._is_armed = False
+            raise SoftTimeLimitExceeded(f"the task ran longer than its soft time limit of {self._soft:g} s")
+
+
+class Wear:
+    """What a child has used up of what it may."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._tasks = 0
+
+    def note_task(self) -> bool:
+        """Count a task. True: it was the last one, this child is to be replaced."""
+        self._tasks += 1
+        most_tasks, most_memory = self._bounds.max_tasks, self._bounds.max_memory
+        if most_tasks and self._tasks >= most_tasks:
+            logger.info("A child has run %d tasks, and is replaced.", self._tasks, extra={"tasks": self._tasks})
+            return True
+        if most_memory and (memory := resident()) > most_memory:
+            text = "A child holds %d KiB after %d tasks, more than %d, and is replaced."
+            logger.info(text, memory, self._tasks, most_memory, extra={"tasks": self._tasks, "memory": memory})
+            return True
+        return False
+
+
+def resident() -> int:
+    """Return the resident memory of this process, in KiB."""
+    return int(STATM.read_bytes().split()[1]) * KIB_A_PAGE
