@@ -8,6 +8,8 @@ from django.conf import settings as django_settings
 
 #: The largest number that a setting may be; in seconds, ten years. An endless one overflows somewhere far from here.
 LARGEST: Final = 10 * 365 * 24 * 3600
+#: The types of a setting that is a number.
+NUMBER: Final = (int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Setting:
     sentence: str
     choices: tuple[Any, ...] = ()
     minimum: float | None = None
+    maximum: float = LARGEST
 
     def value(self) -> Any:
         """Return the value in force."""
@@ -35,11 +38,11 @@ class Setting:
         """Tell whether a value of the right type is among the choices, and in its bounds."""
         if self.choices and value not in self.choices and str(value).upper() not in self.choices:
             return False  # names of levels may be written in any case, as in 0.2
-        return self.minimum is None or self.minimum <= _number(value) <= LARGEST
+        return self.minimum is None or self.minimum <= _number(value) <= self.maximum
 
     def bound(self, value: Any) -> str:
         """Return the bound that a value is beyond, in words."""
-        return f"at most {LARGEST:,}" if _number(value) > LARGEST else f"at least {self.minimum:g}"
+        return f"at most {self.maximum:,}" if _number(value) > self.maximum else f"at least {self.minimum:g}"
 
 
 def _number(value: Any) -> float:
@@ -55,9 +58,17 @@ def setting(  # noqa: PLR0913 - the columns of the table
     *,
     choices: tuple[Any, ...] = (),
     minimum: float | None = None,
+    maximum: float = LARGEST,
 ) -> Setting:
     """Return one line of the table."""
     kinds = types if isinstance(types, tuple) else (types,)
     return Setting(
-        constant=constant, name=name, default=default, types=kinds, sentence=sentence, choices=choices, minimum=minimum
+        constant=constant,
+        name=name,
+        default=default,
+        types=kinds,
+        sentence=sentence,
+        choices=choices,
+        minimum=minimum,
+        maximum=maximum,
     )

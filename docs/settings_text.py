@@ -1,8 +1,10 @@
-"""The text of the page of settings, made from `celery.conf.SETTINGS`: so it cannot say anything else than the code."""
+"""The text of the page of settings, made from `celery.conf.TOPICS`: so it cannot say anything else than the code."""
 
 from datetime import timedelta
 
-from celery.conf import SETTINGS, Setting
+from celery.bin.options import OPTIONS
+from celery.conf import TOPICS, Setting
+from celery.setting import LARGEST
 
 #: Defaults that are found out when they are asked for, in words.
 COMPUTED = {
@@ -15,8 +17,12 @@ COMPUTED = {
 
 
 def page() -> list[str]:
-    """Return the lines that describe all settings, by name."""
-    return [line for setting in sorted(SETTINGS, key=lambda one: one.name) for line in description(setting)]
+    """Return the lines that describe all settings, topic by topic."""
+    lines = []
+    for topic, settings in TOPICS.items():
+        lines += [topic, "=" * len(topic), ""]
+        lines += [line for setting in settings for line in description(setting)]
+    return lines
 
 
 def description(setting: Setting) -> list[str]:
@@ -28,7 +34,7 @@ def description(setting: Setting) -> list[str]:
         "",
         f"   {plain(setting.sentence)} {bounds(setting)}".rstrip(),
         "",
-        f"   In code: ``celery.conf.{setting.constant}``.",
+        f"   In code: ``celery.conf.{setting.constant}``.{of_celeryd(setting)}",
         "",
     ]
 
@@ -48,7 +54,15 @@ def bounds(setting: Setting) -> str:
         return f"One of {', '.join(f'``{choice!r}``' for choice in setting.choices)}."
     if setting.minimum is None:
         return ""
-    return f"At least {setting.minimum:g}{' second' if timedelta in setting.types else ''}."
+    most = "" if setting.maximum == LARGEST else f", at most {setting.maximum:,}"
+    return f"At least {setting.minimum:,g}{' second' if timedelta in setting.types else ''}{most}."
+
+
+def of_celeryd(setting: Setting) -> str:
+    """Return what else says it to celeryd, and wins over it, or nothing."""
+    found = [option for option in OPTIONS if option.constant == setting.constant]
+    ways = [f"``{option.long_names[0]}``, ``{option.variables[0]}`` in the environment" for option in found]
+    return f" For one worker: {'; '.join(ways)}." if ways else ""
 
 
 def plain(text: str) -> str:

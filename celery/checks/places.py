@@ -9,13 +9,16 @@ from django.core.exceptions import ImproperlyConfigured
 
 from celery import backends, broker, conf
 from celery.backends.base import BaseBackend
-from celery.checks.settings import shown
+from celery.checks import rabbitmq
+from celery.checks.values import shown
 
 
 @checks.register("celery")
 def check_broker(**_: Any) -> list[CheckMessage]:
-    """Check that the broker's URL can be used."""
+    """Check that the broker's URL can be used. One that cannot be because of what it is made of is told by E012."""
     url = conf.BROKER_URL
+    if rabbitmq.address_trouble():
+        return []
     trouble = url_trouble(url) if isinstance(url, str) else None
     if trouble is None:
         return broker.current().check() if isinstance(url, str) else []

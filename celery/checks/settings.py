@@ -1,6 +1,5 @@
 """Compares every setting with the table in `celery.conf`."""
 
-import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Final
@@ -11,16 +10,18 @@ from django.core.checks import CheckMessage
 from kombu.serialization import registry as serializers
 
 from celery import conf
+from celery.checks.values import has_type, shown, shown_of, sound
 from celery.setting import Setting
 
 PREFIXES: Final = ("CELERY_", "CELERYD_")
-PASSWORD: Final = re.compile(r"://\S*@")
+#: Names and content types of serializers that run any code when they are read.
+PICKLE: Final = frozenset({"pickle", "application/x-python-serialize"})
 
 
 @checks.register("celery")
 def check_settings(**_: Any) -> list[CheckMessage]:
     """Compare every setting with the table in `celery.conf`."""
-    return [*_unknown_settings(), *_wrong_values(), *_serializers(), *_meaningless_settings(), *_routing_keys()]
+    return [*_unknown_settings(), *_wrong_values(), *_serializers(), *_meaningless_settings()]
 
 
 def _unknown_settings() -> Iterator[CheckMessage]:
@@ -41,21 +42,16 @@ def _wrong_values() -> Iterator[CheckMessage]:
         value = getattr(django_settings, setting.name, None)
         if value is None:
             continue
-        if not _has_type(value, setting.types):
+        if not has_type(value, setting.types):
             yield _wrong_type(setting, value)
         elif not setting.allows(value):
             yield _wrong_value(setting, value)
 
 
-def _has_type(value: Any, types: tuple[type, ...]) -> bool:
-    """Tell whether `value` is of one of `types`; a bool is not a number here."""
-    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
-
-
 def _wrong_type(setting: Setting, value: Any) -> CheckMessage:
     wanted = " or ".join(kind.__name__ for kind in setting.types)
     return checks.Error(
-        f"{setting.name} = {_shown_of(setting, value)} is of type {type(value).__name__}; it must be of type {wanted}.",
+        f"{setting.name} = {shown_of(setting, value)} is of type {type(value).__name__}; it must be of type {wanted}.",
         hint=f"{setting.sentence} {_example(setting)}",
         id="celery.E002",
     )
@@ -64,7 +60,7 @@ def _wrong_type(setting: Setting, value: Any) -> CheckMessage:
 def _wrong_value(setting: Setting, value: Any) -> CheckMessage:
     wanted = f"one of {', '.join(map(repr, setting.choices))}" if setting.choices else setting.bound(value)
     return checks.Error(
-        f"{setting.name} = {shown(value)} is not allowed; it must be {wanted}.",
+        f"{setting.name} = {shown_of(setting, value)} is not allowed; it must be {wanted}.",
         hint=f"{setting.sentence} {_example(setting)}",
         id="celery.E003",
     )
@@ -75,31 +71,11 @@ def _example(setting: Setting) -> str:
     return "Or leave it out." if default is None else f"Without it: {setting.name} = {shown(default)}."
 
 
-def shown(value: Any) -> str:
-    """Return the value as it may be shown to anybody: short, and without the password of a URL."""
-    return PASSWORD.sub("://***@", repr(value))[:80]
-
-
-def _shown_of(setting: Setting, value: Any) -> str:
-    return "(hidden)" if setting.name.endswith("PASSWORD") else shown(value)
-
-
 def _meaningless_settings() -> Iterator[CheckMessage]:
     for name in conf.MEANINGLESS:
         if getattr(django_settings, name, None) is not None:
             text = f"{name} means nothing any more: no worker looks for messages at a fixed interval."
             yield checks.Warning(text, hint="Remove it.", id="celery.W010")
-
-
-def _routing_keys() -> Iterator[CheckMessage]:
-    published, bound = conf.AMQP_PUBLISHER_ROUTING_KEY, conf.AMQP_CONSUMER_ROUTING_KEY
-    if conf.AMQP_EXCHANGE_TYPE == "direct" and published != bound and str(conf.BROKER_URL).startswith("amqp"):
-        yield checks.Warning(
-            f"Messages for the default queue are published with the key {shown(published)}, but the queue is bound by "
-            f"{shown(bound)}: on an exchange of type direct they are returned, and sending raises UnroutableMessage.",
-            hint="Set CELERY_AMQP_PUBLISHER_ROUTING_KEY and CELERY_AMQP_CONSUMER_ROUTING_KEY to the same, or neither.",
-            id="celery.W011",
-        )
 
 
 def _serializers() -> Iterator[CheckMessage]:
@@ -118,3 +94,14 @@ def _serializers() -> Iterator[CheckMessage]:
             hint=f"Write CELERY_ACCEPT_CONTENT = {[*accepted, sent]!r}.",
             id="celery.W003",
         )
+
+
+@checks.register("celery", deploy=True)
+def check_trust(**_: Any) -> list[CheckMessage]:
+    """Tell that workers read pickle."""
+    accepted = sound("ACCEPT_CONTENT") or ()
+    if not [name for name in accepted if isinstance(name, str) and name in PICKLE]:
+        return []
+    text = "CELERY_ACCEPT_CONTENT has pickle: whoever can put a message into a queue runs any code in the workers."
+    hint = "Write CELERY_TASK_SERIALIZER = 'json' and CELERY_ACCEPT_CONTENT = ['json'], or silence this check."
+    return [checks.Warning(text, hint=hint, id="celery.W018")]

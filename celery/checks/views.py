@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.urls import get_resolver
@@ -13,11 +14,14 @@ from celery import conf, views
 @checks.register("celery")
 def check_permission(**_: Any) -> list[CheckMessage]:
     """Check that the function which guards the views can be had: without it they answer nobody."""
+    hint = "Write the dotted path of a function (request, task_id) -> bool."
+    if conf.VIEWS_PERMISSION == "":  # a variable of the environment that is not set: it must not open the views unseen
+        text = "CELERY_VIEWS_PERMISSION = '' names no function."
+        return [checks.Error(text, hint=f"{hint} None lets anybody see results.", id="celery.E010")]
     try:
         if isinstance(conf.VIEWS_PERMISSION, str | None):
             views.permission()
     except Exception as error:  # noqa: BLE001 - importing it runs any code
-        hint = "Write the dotted path of a function (request, task_id) -> bool."
         return [checks.Error(f"{error}.", hint=hint, id="celery.E010")]
     return []
 
@@ -25,7 +29,8 @@ def check_permission(**_: Any) -> list[CheckMessage]:
 @checks.register("celery", deploy=True)
 def check_open_views(**_: Any) -> list[CheckMessage]:
     """Tell that results are shown to anybody who knows an id."""
-    if conf.VIEWS_PERMISSION or not any(callback in _OUR_VIEWS for callback in _callbacks(get_resolver())):
+    has_urls = getattr(settings, "ROOT_URLCONF", None)
+    if conf.VIEWS_PERMISSION or not has_urls or not any(one in _OUR_VIEWS for one in _callbacks(get_resolver())):
         return []
     text = "celery.urls is included, and anybody who knows or guesses the id of a task sees its state and result."
     hint = "Name a function (request, task_id) -> bool in CELERY_VIEWS_PERMISSION, or silence this check."

@@ -12,14 +12,21 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.db import connections
+from django.db.models import Model
 from django.urls import clear_url_caches, include, path
 from pytest_django import Settings
 
 import celery.checks
-from celery import broker, conf
+from celery import apps, broker, conf
 from celery.broker import store
+from celery.checks import worker
+from celery.checks.worker import LEAST_MEMORY
+from celery.registry import tasks
+from celery.task import Task
+from celery.worker import relay
 from tests.shop import urls
 
+RABBIT = "amqp://shop:secret@rabbit.example.org/shop"
 WITH_PASSWORD = "amqp://shop:s3cret@p@ss@rabbit:5672/%2F"
 
 
@@ -30,6 +37,10 @@ def found(*, deploy: bool = False) -> list[CheckMessage]:
 
 def ids() -> list[str]:
     return sorted(message.id or "" for message in found())
+
+
+def deployed() -> set[str]:
+    return {str(message.id) for message in found(deploy=True)}
 
 
 def only(identity: str) -> CheckMessage:
@@ -298,6 +309,11 @@ class TestViews:
 
         assert "celery.W012" not in [message.id for message in found(deploy=True)]
 
+    def test_a_project_without_urls_shows_none(self, settings: Settings) -> None:
+        del settings.ROOT_URLCONF
+
+        assert "celery.W012" not in deployed()
+
     @pytest.mark.parametrize("name", ["nowhere.nobody", "celery.conf.SETTINGS", "celery.conf.nobody"])
     def test_a_permission_that_cannot_be_had_is_told(self, settings: Settings, name: str) -> None:
         settings.CELERY_VIEWS_PERMISSION = name
@@ -393,7 +409,7 @@ class TestBroker:
         settings.AMQP_HOST = "rabbit"
         settings.AMQP_PORT = "many"
 
-        assert ids() == ["celery.E004"]
+        assert ids() == ["celery.E012"]
 
 
 class TestBackend:
@@ -488,6 +504,396 @@ class TestDatabases:
         settings.CELERY_BROKER_URL = "amqp://rabbit"
 
         assert "celery.W002" not in ids()
+
+
+class Elsewhere:
+    """A database router that keeps results, or messages too, in the database `other`."""
+
+    models: tuple[str, ...] = ("taskmeta",)
+
+    def db_for_write(self, model: type[Model], **_: Any) -> str | None:
+        return "other" if model._meta.model_name in self.models else None
+
+
+class AllElsewhere(Elsewhere):
+    models = ("taskmeta", "message")
+
+
+class Forbidding:
+    """A database router that lets nobody create tables."""
+
+    def allow_migrate(self, *_: Any, **__: Any) -> bool:
+        return False
+
+
+class TestSeveralDatabases:
+    @pytest.fixture(autouse=True)
+    def _other(self, other: Any, settings: Settings) -> None:
+        other()
+        settings.CELERY_BROKER_URL = "django://"
+
+    def test_results_elsewhere_are_told_when_the_project_is_deployed(self, settings: Settings) -> None:
+        settings.DATABASE_ROUTERS = [Elsewhere()]
+
+        (message,) = [message for message in found(deploy=True) if message.id == "celery.I002"]
+
+        assert message.msg.startswith("Results are kept in DATABASES['other'], messages in DATABASES['default']")
+        assert ids() == []
+
+    def test_messages_in_rabbitmq_share_a_commit_with_no_result(self, settings: Settings) -> None:
+        settings.DATABASE_ROUTERS = [Elsewhere()]
+        settings.CELERY_BROKER_URL = RABBIT
+
+        assert "celery.I002" not in deployed()
+
+    def test_messages_elsewhere_are_told_when_the_project_is_deployed(self, settings: Settings) -> None:
+        settings.DATABASE_ROUTERS = [AllElsewhere()]
+
+        assert "celery.I003" in deployed()
+        assert "celery.I002" not in deployed()
+        assert ids() == []
+
+    def test_an_alias_in_the_url_counts_like_a_router(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = "django://other"
+
+        assert {"celery.I002", "celery.I003"} <= deployed()
+
+    def test_tables_that_no_migration_may_create_are_told_one_by_one(self, settings: Settings) -> None:
+        settings.DATABASE_ROUTERS = [Forbidding()]
+
+        texts = [message.msg for message in found() if message.id == "celery.W021"]
+
+        assert any("celery.TaskMeta in DATABASES['default']" in text for text in texts)
+        assert any("celery.Worker in DATABASES['default']" in text for text in texts)
+        assert not any("Overview" in text for text in texts)
+
+
+class TestTheAddressAsIn02:
+    @pytest.fixture(autouse=True)
+    def _no_url(self, settings: Settings) -> None:
+        del settings.CELERY_BROKER_URL
+
+    @pytest.mark.parametrize("host", ["rabbit", "rabbit.example.org", "10.0.0.1", "[::1]", "r\u00e4bbit"])
+    @pytest.mark.parametrize("port", [5672, "5673", None, ""])
+    def test_one_that_can_be_is_no_trouble(self, settings: Settings, host: str, port: object) -> None:
+        settings.AMQP_HOST, settings.AMQP_PORT = host, port
+
+        assert ids() == []
+
+    def test_the_other_name_of_the_host_is_named(self, settings: Settings) -> None:
+        settings.AMQP_SERVER = "rabbit:5672"
+
+        assert only("celery.E012").msg == "AMQP_SERVER = 'rabbit:5672' is not the name of a host."
+
+    def test_a_user_without_a_host_is_a_warning(self, settings: Settings) -> None:
+        settings.AMQP_USER = settings.AMQP_PASSWORD = "shop"
+
+        message = only("celery.W014").msg
+
+        assert message == "AMQP_USER and AMQP_PASSWORD mean nothing without AMQP_HOST: messages wait in the database."
+
+    def test_two_hosts_are_a_warning(self, settings: Settings) -> None:
+        settings.AMQP_HOST, settings.AMQP_SERVER = "rabbit", "hare"
+
+        assert only("celery.W014").msg.startswith("AMQP_SERVER means nothing beside AMQP_HOST")
+
+    @pytest.mark.parametrize("url", ["django://", "amqp://hare/shop", "amqp:///shop", "redis://rabbit"])
+    def test_a_url_that_leads_elsewhere_is_a_warning(self, settings: Settings, url: str) -> None:
+        settings.AMQP_HOST, settings.CELERY_BROKER_URL = "rabbit", url
+
+        assert only("celery.W014").msg.startswith("AMQP_HOST means nothing beside CELERY_BROKER_URL")
+
+    @pytest.mark.parametrize("url", ["amqp://rabbit/shop", "amqps://shop:p%40@Rabbit:5671"])
+    def test_a_url_that_leads_to_the_same_host_is_no_trouble(self, settings: Settings, url: str) -> None:
+        settings.AMQP_HOST, settings.CELERY_BROKER_URL = "rabbit", url
+
+        assert ids() == []
+
+    def test_the_case_of_a_host_says_nothing(self, settings: Settings) -> None:
+        settings.AMQP_HOST, settings.CELERY_BROKER_URL = "RABBIT", "amqp://Rabbit/shop"
+
+        assert ids() == []
+
+    @pytest.mark.parametrize("url", ["amqp://rabbit:port", "amqp://[rabbit"])
+    def test_a_broken_url_is_told_once(self, settings: Settings, url: str) -> None:
+        settings.AMQP_HOST, settings.CELERY_BROKER_URL = "rabbit", url
+
+        assert ids() == ["celery.E004"]
+
+
+class TestRabbitMQ:
+    @pytest.fixture(autouse=True)
+    def _rabbit(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = RABBIT
+
+    def test_quorum_queues_with_priorities_are_refused(self, settings: Settings) -> None:
+        settings.CELERY_QUEUE_TYPE, settings.CELERY_QUEUE_MAX_PRIORITY = "quorum", 9
+
+        assert ids() == ["celery.E015"]
+
+    @pytest.mark.parametrize("kind", ["fanout", "headers"])
+    def test_an_exchange_that_copies_is_a_warning(self, settings: Settings, kind: str) -> None:
+        settings.CELERY_AMQP_EXCHANGE_TYPE = kind
+
+        assert ids() == ["celery.W015"]
+
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("celery", "direct"), ("amq.direct", "direct"), ("amq.topic", "topic"), ("shop", "x-random")]
+    )
+    def test_an_exchange_that_can_be_is_no_trouble(self, settings: Settings, name: str, kind: str) -> None:
+        settings.CELERY_AMQP_EXCHANGE, settings.CELERY_AMQP_EXCHANGE_TYPE = name, kind
+
+        assert ids() == []
+
+    def test_the_exchange_of_the_server_has_the_type_of_its_name(self, settings: Settings) -> None:
+        settings.CELERY_AMQP_EXCHANGE, settings.CELERY_AMQP_EXCHANGE_TYPE = "amq.direct", "topic"
+
+        assert ids() == ["celery.E014"]
+
+    def test_larger_messages_than_usual_are_told_when_the_project_is_deployed(self, settings: Settings) -> None:
+        settings.CELERY_MESSAGE_MAX_BYTES = 16 * 1024 * 1024 + 1
+
+        assert "celery.W016" in deployed()
+        assert ids() == []
+
+    def test_its_settings_mean_something(self, settings: Settings) -> None:
+        settings.CELERY_QUEUE_TYPE = "quorum"
+
+        assert not deployed() & {"celery.W016", "celery.W017"}
+
+
+class TestAnotherBroker:
+    def test_a_name_that_only_rabbitmq_refuses_is_no_trouble(self, settings: Settings) -> None:
+        settings.CELERY_AMQP_CONSUMER_QUEUE = "amq.shop"
+
+        assert ids() == []
+
+    @pytest.mark.parametrize(("name", "value"), [("CELERY_QUEUE_TYPE", "quorum"), ("CELERY_QUEUE_MAX_PRIORITY", 9)])
+    def test_settings_of_rabbitmq_are_told_when_the_project_is_deployed(
+        self, settings: Settings, name: str, value: object
+    ) -> None:
+        setattr(settings, name, value)
+
+        assert "celery.W017" in deployed()
+        assert ids() == []
+
+
+class TestPickle:
+    @pytest.mark.parametrize("name", ["pickle", "application/x-python-serialize"])
+    def test_reading_it_is_told_when_the_project_is_deployed(self, settings: Settings, name: str) -> None:
+        settings.CELERY_ACCEPT_CONTENT = ["json", name]
+
+        assert "celery.W018" in deployed()
+        assert ids() == []
+
+
+class TestFilesAndLog:
+    def test_one_file_for_two_purposes_is_refused(self, settings: Settings) -> None:
+        settings.CELERYD_LOG_FILE = settings.CELERYD_PID_FILE = "celeryd.txt"
+
+        assert ids() == ["celery.E016"]
+
+    def test_a_path_that_is_too_long_is_refused(self, settings: Settings) -> None:
+        settings.CELERYD_PID_FILE = "x" * 5000
+
+        assert ids() == ["celery.E016"]
+
+    def test_a_folder_that_is_not_there_may_be_on_the_workers_machine(self, settings: Settings) -> None:
+        settings.CELERYD_LOG_FILE = "/nowhere/log/celeryd.log"
+
+        assert ids() == []
+
+    @pytest.mark.parametrize(
+        "form", ["json", "%(message)s", "%(asctime)s %(name)s %(process)d %(levelname)-8s %(message)s", ""]
+    )
+    def test_a_format_that_works_is_no_trouble(self, settings: Settings, form: str) -> None:
+        settings.CELERYD_DAEMON_LOG_FORMAT = form
+
+        assert ids() == []
+
+    @pytest.mark.parametrize("mask", ["022", "0o27", 0o77, 0])
+    def test_a_umask_is_no_trouble(self, settings: Settings, mask: object) -> None:
+        settings.CELERYD_UMASK = mask
+
+        assert ids() == []
+
+
+class TestLimits:
+    @pytest.mark.parametrize("soft", [60, 61.5])
+    def test_a_soft_limit_that_never_comes_is_refused(self, settings: Settings, soft: float) -> None:
+        settings.CELERYD_TASK_TIME_LIMIT, settings.CELERYD_TASK_SOFT_TIME_LIMIT = 60, soft
+
+        assert ids() == ["celery.E018"]
+
+    def test_a_soft_limit_before_the_hard_one_is_no_trouble(self, settings: Settings) -> None:
+        settings.CELERYD_TASK_TIME_LIMIT, settings.CELERYD_TASK_SOFT_TIME_LIMIT = 60, 59.5
+
+        assert ids() == []
+
+    def test_memory_that_was_meant_in_mib_is_refused_with_the_line_to_write(self, settings: Settings) -> None:
+        settings.CELERYD_MAX_MEMORY_PER_CHILD = 1024
+
+        assert only("celery.E019").hint == "For 1024 MiB write CELERYD_MAX_MEMORY_PER_CHILD = 1024 * 1024."
+
+    def test_memory_for_a_child_is_no_trouble(self, settings: Settings) -> None:
+        settings.CELERYD_MAX_MEMORY_PER_CHILD = LEAST_MEMORY
+
+        assert ids() == []
+
+
+class TestLease:
+    @pytest.mark.parametrize(("lease", "is_short"), [(19.9, True), (20, False), (30, False)])
+    def test_it_is_compared_with_the_wait_for_a_lock_of_sqlite(
+        self, settings: Settings, lease: float, is_short: bool
+    ) -> None:
+        settings.CELERYD_LEASE = lease
+
+        assert ids() == ["celery.W020"] * is_short
+
+    def test_another_wait_in_the_options_counts(self, other: Any, settings: Settings) -> None:
+        settings.CELERY_BACKEND = "tests.memory_backend.MemoryBackend"
+        settings.CELERYD_LEASE = 10
+
+        other(OPTIONS={"timeout": 9})
+
+        assert "celery.W020" not in ids()
+
+    def test_it_is_compared_with_a_broker_that_does_not_answer(self, settings: Settings) -> None:
+        settings.CELERY_PUBLISH_TIMEOUT = 60
+        assert ids() == []
+
+        settings.CELERY_BROKER_URL = RABBIT
+        message = only("celery.W020")
+
+        assert "for 62 s" in message.msg
+        assert str(message.hint).startswith("Write CELERYD_LEASE = 93 or more")
+
+    def test_what_it_is_compared_with_is_what_the_code_does(self) -> None:
+        assert relay.SLICE == worker.SLICE
+        assert worker.SQLITE_TIMEOUTS[True] == apps.SQLITE_TIMEOUT
+
+
+class TestErrorEmails:
+    def test_those_that_are_asked_for_and_have_no_reader_are_a_warning(self, settings: Settings) -> None:
+        settings.SEND_CELERY_TASK_ERROR_EMAILS, settings.ADMINS = True, []
+
+        assert ids() == ["celery.W019"]
+
+    def test_those_that_are_on_by_default_are_no_trouble(self, settings: Settings) -> None:
+        settings.DEBUG, settings.ADMINS = False, []
+
+        assert conf.SEND_CELERY_TASK_ERROR_EMAILS
+        assert ids() == []
+
+    def test_those_with_a_reader_are_no_trouble(self, settings: Settings) -> None:
+        settings.SEND_CELERY_TASK_ERROR_EMAILS = True
+        settings.ADMINS = ["ops@example.org"]
+
+        assert ids() == []
+
+
+def register(**options: Any) -> None:
+    """Register a task with these options."""
+    cls: Any = type("Pay", (Task,), {"name": "orders.pay", "run": lambda _: None, **options})
+    tasks.register(cls)
+
+
+class TestTasks:
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("queue", " "),
+            ("queue", "a,b"),
+            ("queue", 7),
+            ("routing_key", " mail"),
+            ("priority", "high"),
+            ("priority", True),
+            ("priority", 10**6),
+            ("serializer", "jsn"),
+            ("serializer", 7),
+            ("time_limit", "5"),
+            ("time_limit", -1),
+            ("time_limit", float("nan")),
+            ("soft_time_limit", True),
+            ("soft_time_limit", timedelta(seconds=5)),
+        ],
+    )
+    def test_an_option_that_cannot_be_is_told_with_one_that_can(self, option: str, value: object) -> None:
+        register(**{option: value})
+
+        message = only("celery.E021")
+
+        assert message.msg.startswith(f"The task 'orders.pay' has {option} = {value!r}, which ")
+        assert str(message.hint).startswith(f"Write {option} = ")
+        assert ids() == ["celery.E021"]
+
+    @pytest.mark.parametrize("option", ["queue", "routing_key", "serializer"])
+    def test_an_empty_option_counts_as_not_set(self, option: str) -> None:
+        register(**{option: ""})
+
+        assert ids() == []
+
+    def test_options_that_can_be_are_no_trouble(self) -> None:
+        register(queue="mail", priority=-5, serializer="json", time_limit=60, soft_time_limit=50.5)
+
+        assert ids() == []
+
+    def test_two_limits_of_a_task_that_contradict_are_refused(self) -> None:
+        register(time_limit=60, soft_time_limit=60)
+
+        assert only("celery.E018").msg.startswith("The task 'orders.pay': its soft_time_limit = 60 never comes")
+
+    @pytest.mark.parametrize(
+        ("options", "given"),
+        [
+            ({"soft_time_limit": 300}, {"CELERYD_TASK_TIME_LIMIT": 60}),
+            ({"time_limit": 60}, {"CELERYD_TASK_SOFT_TIME_LIMIT": 300}),
+        ],
+    )
+    def test_a_limit_that_the_settings_outdo_is_a_warning(
+        self, settings: Settings, options: dict[str, Any], given: dict[str, Any]
+    ) -> None:
+        for name, value in given.items():
+            setattr(settings, name, value)
+        register(**options)
+
+        assert ids() == ["celery.W023"]
+
+    @pytest.mark.parametrize("options", [{"soft_time_limit": 0}, {"time_limit": 0}, {"time_limit": 0.0}, {}])
+    def test_no_limit_contradicts_nothing(self, settings: Settings, options: dict[str, Any]) -> None:
+        settings.CELERYD_TASK_TIME_LIMIT, settings.CELERYD_TASK_SOFT_TIME_LIMIT = 60, 50
+        register(**options)
+
+        assert ids() == []
+
+    def test_a_priority_that_rabbitmq_does_not_have_is_a_warning(self, settings: Settings) -> None:
+        register(priority=5)
+        assert ids() == []
+
+        settings.CELERY_BROKER_URL = RABBIT
+        assert ids() == ["celery.W022"]
+
+        settings.CELERY_QUEUE_MAX_PRIORITY = 9
+        assert ids() == []
+
+    def test_a_serializer_that_workers_do_not_read_is_a_warning(self, settings: Settings) -> None:
+        register(serializer="pickle")
+
+        message = only("celery.W003")
+
+        assert message.hint == "Write CELERY_ACCEPT_CONTENT = ['json', 'pickle']."
+
+        settings.CELERY_ACCEPT_CONTENT = ["json", "application/x-python-serialize"]
+        assert ids() == []
+
+    def test_a_plain_function_has_no_options_to_be_wrong(self) -> None:
+        tasks.register(register_nothing, "orders.nothing")
+
+        assert ids() == []
+
+
+def register_nothing() -> None:
+    """Stand in the registry, as functions did in 0.2."""
 
 
 def test_every_id_is_explained_in_the_module() -> None:
