@@ -1,4 +1,4 @@
-"""Reading rows: the managers of `TaskMeta` and `PeriodicTaskMeta`."""
+"""Reading rows: the managers of results, and of what lies beside the messages."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,15 +43,22 @@ def _backend() -> BaseBackend:
     return backends.get_backend_cls("database")()
 
 
-class PeriodicTaskManager(models.Manager[Any]):
-    """Finds the rows of periodic tasks, in the database of messages."""
+class BesideMessagesManager(models.Manager[Any]):
+    """Finds rows in the database of messages, wherever the broker has that."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         """Return all rows."""
         return super().get_queryset().using(self._db or broker.current().alias)
 
+
+class PeriodicTaskManager(BesideMessagesManager):
+    """Finds the rows of periodic tasks."""
+
     def get_waiting_tasks(self) -> list[Any]:
-        """Return the rows of those tasks of this process that are due now, and that no worker has sent yet."""
+        """Return the rows of those tasks of this process that are due now, and that no worker has sent yet.
+
+        A task that no worker has seen yet has no row.
+        """
         periodic, now = tasks.get_all_periodic(), datetime.now(UTC)
         rows = self.filter(name__in=sorted(periodic))
         return [row for row in rows if _overdue(periodic[row.name], row, now)]

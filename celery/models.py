@@ -1,4 +1,4 @@
-"""The rows: results, messages, workers and periodic tasks. Reading and administration go through these models.
+"""The rows: results, messages, workers, periodic tasks, history. Reading and administration go through these models.
 
 The hot statements on messages and workers are raw SQL, one file a dialect, in `celery.broker.store`.
 """
@@ -11,11 +11,23 @@ from django.db.models import Q
 from django.utils import timezone
 
 from celery import states
-from celery.managers import PeriodicTaskManager, TaskManager
+from celery.managers import BesideMessagesManager, PeriodicTaskManager, TaskManager
 from celery.registry import tasks
 
 
-class TaskMeta(models.Model):
+class PartiallyIndexed(models.Model):
+    """A row whose indexes have conditions."""
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def check(cls, **options: Any) -> list[CheckMessage]:
+        """Leave W037 out: where conditions of indexes are ignored, the migrations make indexes that need none."""
+        return [found for found in super().check(**options) if found.id != "models.W037"]
+
+
+class TaskMeta(PartiallyIndexed):
     """The result of a task: one row an id, conditionally overwritten by later attempts."""
 
     task_id = models.CharField("task id", max_length=255, unique=True)
@@ -36,13 +48,17 @@ class TaskMeta(models.Model):
         db_table = "celery_taskmeta"
         verbose_name = "task result"
         verbose_name_plural = "task results"
-        indexes = (models.Index(fields=["date_done"], name="celery_taskmeta_done"),)
+        indexes = (
+            models.Index(fields=["date_done"], name="celery_taskmeta_done"),
+            models.Index(fields=["name", "date_done"], name="celery_taskmeta_name"),
+            models.Index(fields=["status", "date_done"], name="celery_taskmeta_odd", condition=~Q(status=states.DONE)),
+        )
 
     def __str__(self) -> str:
         return f"<Task: {self.task_id} done:{self.status}>"
 
 
-class Message(models.Model):
+class Message(PartiallyIndexed):
     """A message in the database: waiting, scheduled, in the outbox, owned by a worker, or dead.
 
     A row is ready when `visible_at`, `owner` and `dead_at` are all empty.
@@ -85,11 +101,6 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"<Message: {self.task} {self.task_id} attempt:{self.attempt}>"
-
-    @classmethod
-    def check(cls, **options: Any) -> list[CheckMessage]:
-        """Leave W037 out: where conditions of indexes are ignored, migration 0002 makes indexes that need none."""
-        return [found for found in super().check(**options) if found.id != "models.W037"]
 
 
 class Worker(models.Model):
@@ -140,3 +151,57 @@ class PeriodicTaskMeta(models.Model):
     def delay(self) -> Any:
         """Send the task now, beside its schedule, and return its AsyncResult."""
         return self.task.delay()
+
+
+class Throughput(models.Model):
+    """What one worker has stored in an interval, mostly a minute. An interval in which nothing happened has no row."""
+
+    at = models.DateTimeField("end of the interval")
+    worker = models.CharField("worker", max_length=255)
+    done = models.PositiveBigIntegerField("done", default=0)
+    failed = models.PositiveBigIntegerField("failed", default=0)
+    retried = models.PositiveBigIntegerField("retried", default=0)
+    runtime = models.FloatField("runtime in seconds, summed", default=0.0)
+
+    objects = BesideMessagesManager()
+
+    class Meta:
+        db_table = "celery_throughput"
+        verbose_name = "throughput"
+        verbose_name_plural = "throughput"
+        indexes = (models.Index(fields=["at"], name="celery_throughput_at"),)
+
+    def __str__(self) -> str:
+        return f"<Throughput: {self.worker} {self.at} done:{self.done} failed:{self.failed} retried:{self.retried}>"
+
+
+class QueueDepth(models.Model):
+    """How much waited in a queue: one sample a minute, whichever worker took it."""
+
+    at = models.DateTimeField("minute")
+    queue = models.CharField("queue", max_length=255)
+    depth = models.BigIntegerField("messages that are ready")
+    oldest = models.FloatField("age of the oldest in seconds", null=True, blank=True)
+
+    objects = BesideMessagesManager()
+
+    class Meta:
+        db_table = "celery_queuedepth"
+        verbose_name = "queue depth"
+        constraints = (models.UniqueConstraint(fields=["at", "queue"], name="celery_queuedepth_minute"),)
+
+    def __str__(self) -> str:
+        return f"<QueueDepth: {self.queue} {self.at} depth:{self.depth}>"
+
+
+class Overview(models.Model):
+    """No rows and no table: the overview page of the admin hangs here, and so has a permission of its own."""
+
+    class Meta:
+        managed = False
+        default_permissions = ("view",)
+        verbose_name = "overview"
+        verbose_name_plural = "overview"
+
+    def __str__(self) -> str:
+        return "<Overview>"

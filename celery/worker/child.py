@@ -25,7 +25,8 @@ from celery.worker import channel, job
 from celery.worker.chore import patiently
 from celery.worker.connections import TaskConnections
 from celery.worker.job import Job, Outcome
-from celery.worker.limits import Bounds, TimeLimit, Wear
+from celery.worker.limits import TimeLimit, Wear
+from celery.worker.options import Bounds
 from celery.worker.slots import Slots
 from celery.worker.writer import Writer
 

@@ -23,7 +23,8 @@ from celery.registry import tasks
 from celery.worker import connections, writes
 from celery.worker.child import run_call
 from celery.worker.job import Job
-from celery.worker.supervisor import Options, Supervisor
+from celery.worker.options import Options
+from celery.worker.supervisor import Supervisor
 
 __all__ = ["EmptyQueue", "TaskWrapper", "UnknownTask", "WorkController", "jail"]
 

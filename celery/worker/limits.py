@@ -7,12 +7,12 @@ import logging
 import os
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker.options import Bounds
 from celery.worker.slots import Slots
 
 logger = logging.getLogger("celery.worker")
@@ -20,16 +20,6 @@ logger = logging.getLogger("celery.worker")
 #: Sizes of processes, in pages: the second number is what is resident.
 STATM: Final = Path("/proc/self/statm")
 KIB_A_PAGE: Final = os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """The limits of a worker. Seconds for a task; tasks, and KiB of resident memory, for a child. None: no limit."""
-
-    time_limit: float | None = None
-    soft_time_limit: float | None = None
-    max_tasks: int | None = None
-    max_memory: int | None = None
 
 
 class TimeLimit:

@@ -71,7 +71,7 @@ class Slots:
 
     def record(self, totals: Totals) -> None:
         """Say that the history has `totals`: here, so that the next steward knows what this one has written."""
-        for kind, count in zip(COUNTED.values(), totals, strict=False):
+        for kind, count in zip(COUNTED.values(), totals[:3], strict=True):
             self._numbers[self._recorded + kind] = count
         self._floats[self._recorded + RUNTIME] = totals.runtime
 

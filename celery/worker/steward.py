@@ -1,13 +1,14 @@
 """The steward does the chores in the database: proof of life, rescue, schedule, relay, and the dispatcher's errands."""
 
 import logging
+import os
 import queue
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from celery import broker, conf, signals
@@ -18,9 +19,11 @@ from celery.worker.beat import Beat
 from celery.worker.chore import ROW_ERRORS, Chore
 from celery.worker.errands import Asked
 from celery.worker.heartbeat import Heartbeat
+from celery.worker.options import Options
 from celery.worker.relay import Relay
 from celery.worker.rescue import Answer, Rescue
 from celery.worker.slots import Slots
+from celery.worker.tally import Tally
 
 logger = logging.getLogger("celery.worker")
 
@@ -36,17 +39,6 @@ EVENT: Final = "event"
 STOP: Final = "stop"
 #: Words to the supervisor: what this worker held is not its own any more.
 LOST: Final = "lost"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What a worker says of itself. `beat`: whether it sends periodic tasks."""
-
-    name: str
-    pid: int
-    queues: Sequence[str]
-    children: int
-    beat: bool
 
 
 class Announcer(threading.Thread):
@@ -74,10 +66,10 @@ class Announcer(threading.Thread):
 class Steward:
     """The steward process, after the fork."""
 
-    def __init__(self, control: socket.socket, slots: Slots, identity: Identity) -> None:
+    def __init__(self, control: socket.socket, slots: Slots, options: Options) -> None:
         self._control = control
         self._slots = slots
-        self._identity = identity
+        self._options = options
         self._broker = broker.current()
         self._store = store.of(self._broker.alias)
         self._selector = selectors.DefaultSelector()
@@ -89,6 +81,7 @@ class Steward:
         self._to_retire: list[str] = []
         self._chores: list[Chore] = []
         self._beat = Beat(after=self._hurry_relay)
+        self._tally = Tally(self._broker, options.name, options.queues, slots)
         self._is_stopping = False
         self._announcer = Announcer()
 
@@ -103,8 +96,9 @@ class Steward:
                 chore.run_if_due()
         self._to_retire.append(self._owner)
         Chore("Signing off", self._retire).run_if_due()
+        Chore("History", self._tally.finish).run_if_due()
         self._announcer.stop()
-        logger.info("Worker %s has stopped.", self._identity.name)
+        logger.info("Worker %s has stopped.", self._options.name)
 
     def _sleep(self) -> float:
         next_at = min((chore.at for chore in self._chores), default=float("inf"))
@@ -117,11 +111,12 @@ class Steward:
         self._owner, self._is_enlisted, self._is_silent = owner, not is_new, False
         heartbeat = Heartbeat(self._store, owner, conf.LEASE)
         relay = Relay(self._broker, self._store, owner)
-        rescue = Rescue(self._store, owner, self._identity.name)
+        count = partial(self._slots.count, self._slots.stewards)
+        rescue = Rescue(self._store, owner, self._options.name, count)
         self._asked = []
         self._running_errands = Chore("Errands", lambda: self._run_errands(rescue))
         self._relaying = Chore("Relay", lambda: self._relay(relay))
-        beat = [Chore("Periodic tasks", self._send_periodic)] if self._identity.beat else []
+        beat = [Chore("Periodic tasks", self._send_periodic)] if self._options.beat else []
         self._chores = [
             Chore("Proof of life", lambda: self._live(heartbeat)),
             self._running_errands,
@@ -129,6 +124,7 @@ class Steward:
             Chore("Orphans", self._release_orphans),
             *beat,
             self._relaying,
+            Chore("History", self._tally.step),
         ]
 
     # -- chores: each returns the seconds until its next time
@@ -153,9 +149,9 @@ class Steward:
         self._is_silent = True
 
     def _enlist(self) -> None:
-        who = self._identity
+        who = self._options
         self._store.enlist(
-            self._owner, name=who.name, pid=who.pid, queues=who.queues, concurrency=who.children, lease=conf.LEASE
+            self._owner, name=who.name, pid=os.getppid(), queues=who.queues, concurrency=who.children, lease=conf.LEASE
         )
         self._is_enlisted = True
 

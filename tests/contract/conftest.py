@@ -39,7 +39,10 @@ from tests.proxy import Proxy
 from tests.shop.database_url import database_from
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-TABLES = ("celery_message", "celery_worker", "celery_taskmeta", "celery_periodictaskmeta")
+TABLES = (
+    *("celery_message", "celery_worker", "celery_taskmeta", "celery_periodictaskmeta"),
+    *("celery_throughput", "celery_queuedepth"),
+)
 
 
 @pytest.fixture(scope="session")

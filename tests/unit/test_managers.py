@@ -5,8 +5,9 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from celery import states
-from celery.models import TaskMeta
+from celery import broker, states
+from celery.broker.base import Broker
+from celery.models import PeriodicTaskMeta, QueueDepth, TaskMeta, Throughput
 
 pytestmark = pytest.mark.django_db
 
@@ -78,3 +79,13 @@ class TestStoring:
         row = TaskMeta.objects.store_result("x", ValueError("too late"), states.FAILURE)
 
         assert (row.status, row.result) == ("DONE", "1")
+
+
+class TestBesideMessages:
+    @pytest.mark.parametrize("model", [PeriodicTaskMeta, Throughput, QueueDepth])
+    def test_rows_are_looked_for_where_the_messages_are(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(broker, "current", lambda: Broker("elsewhere://"))
+        monkeypatch.setattr(Broker, "alias", "elsewhere")
+
+        assert model.objects.all().db == "elsewhere"
+        assert model.objects.using("default").db == "default"

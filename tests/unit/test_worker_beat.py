@@ -9,8 +9,9 @@ from celery import backends
 from celery.broker import store
 from celery.worker.beat import Beat
 from celery.worker.chore import Chore
+from celery.worker.options import Options
 from celery.worker.slots import Slots
-from celery.worker.steward import EVENT, Identity, Steward
+from celery.worker.steward import EVENT, Steward
 
 
 class Status:
@@ -63,8 +64,8 @@ def made(monkeypatch: pytest.MonkeyPatch, *, beat: bool) -> Steward:
     monkeypatch.setattr(store, "of", lambda _: FakeStore())
     ours, theirs = socket.socketpair()
     with ours:
-        identity = Identity(name="me", pid=1, queues=["celery"], children=1, beat=beat)
-        found = Steward(theirs, Slots(1), identity)
+        options = Options(name="me", queues=("celery",), children=1, drain_timeout=25, beat=beat)
+        found = Steward(theirs, Slots(1), options)
         theirs.close()
     found._serve("a" * 32, is_new=True)
     return found

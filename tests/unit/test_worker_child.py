@@ -16,7 +16,7 @@ from celery.registry import tasks
 from celery.worker import channel, child, job
 from celery.worker.child import Child, Seat
 from celery.worker.job import Job, Outcome
-from celery.worker.limits import Bounds
+from celery.worker.options import Bounds
 from celery.worker.slots import Slots
 
 ran: list[str] = []

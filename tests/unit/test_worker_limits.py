@@ -10,7 +10,8 @@ import pytest
 
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import limits
-from celery.worker.limits import Bounds, TimeLimit, Wear
+from celery.worker.limits import TimeLimit, Wear
+from celery.worker.options import Bounds
 from celery.worker.slots import Slots
 
 UNLIMITED = SimpleNamespace()

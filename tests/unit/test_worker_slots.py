@@ -77,3 +77,24 @@ def test_what_was_stored_is_counted_over_children_that_follow_each_other_and_the
     assert slots.totals() == (2, 1, 1, 1.75)
     assert slots.done() == 3
     assert slots.running(0) == 0
+
+
+def test_what_the_history_has_is_known_to_the_next_steward_and_is_no_work() -> None:
+    # given
+    slots = Slots(2)
+    slots.begin(1, 7)
+    slots.beat()
+    slots.count(1, states.DONE, 1.5)
+    slots.count(slots.stewards, states.FAILURE, 0.0)
+
+    # when
+    pid = os.fork()
+    if pid == 0:
+        slots.record(slots.totals())
+        os._exit(9)
+    os.waitpid(pid, 0)
+
+    # then
+    assert slots.recorded() == slots.totals() == (1, 1, 0, 1.5)
+    assert slots.running(1) == 7
+    assert slots.silence() < 60

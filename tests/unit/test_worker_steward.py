@@ -10,8 +10,9 @@ from celery.exceptions import LeaseLost
 from celery.message import Delivery
 from celery.worker import channel, errands, steward
 from celery.worker.chore import Chore
+from celery.worker.options import Options
 from celery.worker.slots import Slots
-from celery.worker.steward import DISPATCHER, ENLISTING_PAUSE, EVENT, LONGEST_SLEEP, STOP, Identity, Steward
+from celery.worker.steward import DISPATCHER, ENLISTING_PAUSE, EVENT, LONGEST_SLEEP, STOP, Steward
 
 
 class Rows:
@@ -64,8 +65,8 @@ def supervisor() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture
 def serving(supervisor: tuple[socket.socket, socket.socket], rows: Rows) -> Iterator[Steward]:
-    identity = Identity(name="w", pid=1, queues=["celery"], children=2, beat=True)
-    made = Steward(supervisor[1], Slots(2), identity)
+    options = Options(name="w", queues=("celery",), children=2, drain_timeout=25)
+    made = Steward(supervisor[1], Slots(2), options)
     made._store = cast("Any", rows)
     yield made
     made._close_errands()
