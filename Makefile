@@ -27,7 +27,7 @@ help:  ## show this list
 demo: $(READY)  ## run the demonstration; BROKER=amqp://... DATABASE=postgres://... take other servers
 	$(BIN)/python -m tests.shop.demo $(if $(BROKER),--broker '$(BROKER)') $(if $(DATABASE),--database '$(DATABASE)')
 
-test: $(READY) lint types  ## everything: lint, types, all tests beside private servers, a minute of chaos
+test: $(READY) lint types docs  ## everything: lint, types, docs, all tests beside private servers, a minute of chaos
 	$(SERVERS) run -- $(MAKE) --no-print-directory test-with-servers
 
 check: $(READY) lint types  ## the quick half: lint, types, unit and contract tests without servers, docs
@@ -68,7 +68,8 @@ bench: $(READY)  ## throughput, latency and memory
 	$(SERVERS) run -- $(BIN)/python -m benchmarks
 
 docs: $(READY_FOR_DOCS)  ## the documentation as HTML in docs/_build
-	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --quiet -b html docs docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --quiet -b html docs docs/_build \
+	  || { rm -rf docs/_build/.doctrees; exit 1; }  # what was read once is not warned of again
 	@echo "Open docs/_build/index.html; every setting is in docs/_build/settings.html."
 
 build: $(READY)  ## sdist and wheel in dist
@@ -90,10 +91,10 @@ test-with-servers:
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
 test-slow:
-	$(BIN)/python -m pytest -n 2 -m slow $(call tests_in,unit typing contract seed integration)
+	$(BIN)/python -m pytest -n 2 -m slow $(call tests_in,unit typing contract seed integration browser)
 
 test-quick:
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit typing contract seed integration)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit typing contract seed integration browser)
 
 $(READY): setup.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)." >&2; exit 1; }

@@ -31,6 +31,7 @@ class PositionQueue(list[Any]):
     ['last']
     """
 
+    #: The class of what stands where nothing has been put yet.
     UnfilledPosition = UnfilledPosition
 
     def __init__(self, length: int) -> None:
@@ -59,17 +60,19 @@ class ExceptionInfo:
     """An exception with its traceback as text, so that it can travel between processes.
 
     `exc_info` is what `sys.exc_info` returns, or an exception instance; `traceback` is the text of its traceback where
-    the instance has none any more.
+    the instance has none any more. Raises ValueError where there is no exception.
     """
 
     def __init__(self, exc_info: _Info | BaseException, traceback: str | None = None) -> None:
         error = exc_info if isinstance(exc_info, BaseException) else exc_info[1]
         if error is None:
             raise ValueError("there is no exception here: make an ExceptionInfo while one is being handled")
+        #: The exception.
         self.exception: BaseException = error
         trace = None if isinstance(exc_info, BaseException) else exc_info[2]
         if traceback is None:
             traceback = "".join(format_exception(type(error), error, trace or error.__traceback__))
+        #: Its traceback, as text.
         self.traceback = traceback
 
     def __str__(self) -> str:

@@ -8,7 +8,10 @@ from django.apps import apps
 
 
 def autodiscover() -> list[ModuleType]:
-    """Import ``tasks`` of every installed application and return the modules found."""
+    """Import ``tasks`` of every installed application and return the modules found.
+
+    What an import raises comes out here. Raises Django's AppRegistryNotReady before ``django.setup()``.
+    """
     found = (find_related_module(config.name, "tasks") for config in apps.get_app_configs())
     return [module for module in found if module is not None]
 

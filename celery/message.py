@@ -52,7 +52,7 @@ _encode = JSONEncoder().encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is asked: a task by name, and its arguments."""
+    """What is asked: a task by name, and its arguments. `eta` and `expires` are aware."""
 
     task: str
     task_id: str
@@ -87,7 +87,10 @@ class Message:
 
 
 class Delivery(NamedTuple):
-    """A message as a worker holds it. `body` is not decoded; `row_id` is 0 when it has no row in the database."""
+    """A message as a worker holds it. `body` is not decoded; `row_id` is 0 when it has no row in the database.
+
+    `rank` is the negated priority; `headers` are text, as in a row; `tag` is what the broker knows it by.
+    """
 
     task_id: str
     attempt: int

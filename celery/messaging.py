@@ -32,7 +32,9 @@ def _warn_of(connection: Any) -> None:
 class TaskPublisher:
     """Publishes messages of tasks, each durable when its method returns.
 
-    Tasks are given by name, and need not be registered here. Options are those of `celery.task.apply_async`.
+    Tasks are given by name, and need not be registered here. Options are those of `celery.task.apply_async`, and so is
+    what is raised; TypeError for an option that there is not. `connection` is accepted with the warning
+    MeaninglessOption: CELERY_BROKER_URL says where the broker is.
     """
 
     def __init__(self, connection: Any = None) -> None:
@@ -125,6 +127,7 @@ class TaskMessage:
     def __init__(self, source: Source, delivery: Delivery) -> None:
         self._source: Source | None = source
         self._delivery = delivery
+        #: The call, encoded.
         self.body = delivery.body
         self.content_type, self.content_encoding, self.headers = wire.unpack_headers(delivery.headers)
 
@@ -183,7 +186,8 @@ class TaskConsumer:
     """Takes messages of one queue by hand; workers do not need it.
 
     What was fetched and not settled returns to the queue on `close`. So it does when the consumer counts as dead: on
-    the database queue if it fetches nothing for ten minutes, elsewhere much sooner, after missed heartbeats.
+    the database queue if it fetches nothing for ten minutes, elsewhere much sooner, after missed heartbeats. `queue`:
+    by default the default one; ValueError for what cannot be the name of one. `connection` as in `TaskPublisher`.
     """
 
     def __init__(self, connection: Any = None, queue: str | None = None) -> None:

@@ -11,7 +11,7 @@ type_ = type
 
 
 class TaskRegistry(dict[str, Any]):
-    """A dictionary of tasks by name.
+    """A dictionary of tasks by name. Asking it for a name that is not there raises NotRegistered.
 
     >>> from celery.registry import tasks
     >>> tasks["no such task"]
@@ -53,11 +53,14 @@ class TaskRegistry(dict[str, Any]):
         del self[known_as]
 
     def autodiscover(self) -> list[Any]:
-        """Import the ``tasks`` module of every installed application."""
+        """Import the ``tasks`` module of every installed application, and return the modules.
+
+        See `celery.discovery.autodiscover`.
+        """
         return discovery.autodiscover()
 
     def get_all(self) -> dict[str, Any]:
-        """Return all tasks, by name."""
+        """Return all tasks by name, as a new dictionary."""
         return dict(self)
 
     def filter_types(self, type: str) -> dict[str, Any]:  # noqa: A002 - the classic name

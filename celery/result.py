@@ -55,12 +55,18 @@ def refusal(
 
 
 class BaseAsyncResult(Generic[R]):
-    """The result of the task `task_id`, kept by `backend`."""
+    """The result of the task `task_id`, kept by `backend`.
+
+    Each look asks the backend again, and raises what that raises. `ignored` and `sent_in` come from whoever sent the
+    task: they tell which waits can never end. Two results are equal if their ids are; ``str(result)`` is the id.
+    """
 
     def __init__(
         self, task_id: str, backend: BaseBackend, *, ignored: bool = False, sent_in: OpenTransaction | None = None
     ) -> None:
+        #: The unique id of the task.
         self.task_id = task_id
+        #: The result backend that is asked.
         self.backend = backend
         self.ignored = ignored
         self.sent_in = sent_in
@@ -85,16 +91,21 @@ class BaseAsyncResult(Generic[R]):
 
     @property
     def status(self) -> str:
-        """The state: PENDING (not finished, or unknown), RETRY, FAILURE or DONE."""
+        """The state, as of now: PENDING, RETRY, FAILURE or DONE.
+
+        ``PENDING``: the task waits, or runs, or nothing is known of this id. ``RETRY``: an attempt has failed, and
+        another one follows. ``FAILURE``: it raised, or was tried again more often than its limit; `result` is the
+        exception. ``DONE``: it executed successfully; `result` is its value.
+        """
         return self.backend.get_status(self.task_id)
 
     @property
     def result(self) -> Any:
-        """The value, the exception instance if the task failed, or None while there is neither."""
+        """The value, the exception instance if an attempt failed, or None while there is neither. Never waits."""
         return self.backend.get_result(self.task_id)
 
     def is_done(self) -> bool:
-        """Tell whether the task executed successfully."""
+        """Tell whether the task executed successfully: its state is DONE."""
         return self.status == states.DONE
 
     def successful(self) -> bool:
@@ -149,7 +160,9 @@ class TaskSetResult(Generic[R]):
         ignored: bool = False,
         sent_in: OpenTransaction | None = None,
     ) -> None:
+        #: The id of the set.
         self.taskset_id = taskset_id
+        #: The ids of its tasks, in the order of the calls.
         self.subtask_ids = list(subtask_ids)
         self.backend = backends.default()
         self.ignored = ignored
@@ -201,7 +214,7 @@ class TaskSetResult(Generic[R]):
                 yield self.backend.value_of(stored)
 
     def iter(self) -> Iterator[R]:
-        """Alias of `iterate`."""
+        """Alias of `iterate`, without a timeout."""
         return self.iterate()
 
     def __iter__(self) -> Iterator[R]:
@@ -211,7 +224,8 @@ class TaskSetResult(Generic[R]):
         """Wait up to `timeout` seconds (None: for ever) and return the values, in the order of the calls.
 
         Raises the first exception that is found, without waiting for the rest; celery.timer.TimeoutError when the time
-        is up; WouldWaitForever where `AsyncResult.wait` does. `progress` shows a bar on a terminal (it needs tqdm).
+        is up; WouldWaitForever where `BaseAsyncResult.wait` does. `progress` shows a bar on a terminal (it needs tqdm:
+        ImportError says so).
         """
         watched: Callable[[_Arrivals, int], _Arrivals] = _progress() if progress else _unwatched
         values: dict[str, R] = {}

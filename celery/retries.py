@@ -32,7 +32,12 @@ def request(  # noqa: PLR0913 - the classic signature
 ) -> NoReturn:
     """Ask for another attempt of the task that runs here, and end this one by raising RetryTask.
 
-    Where no retry is left, raises `exc` (by default the exception that is being handled) or MaxRetriesExceeded.
+    `args` and `kwargs` replace those of the call where they are not None. The next attempt waits for `countdown`
+    seconds, or for the moment `eta`, or as `retry_interval` of the task says. `max_retries` wins over that of the task.
+
+    `exc` is by default the exception that is being handled. Where no retry is left, it is raised, or if there is none
+    MaxRetriesExceeded; where another task runs here, or no task, it is raised, or NotInATask. Raises TypeError,
+    ValueError or OverflowError for a `countdown` that is no number.
     """
     exc = sys.exception() if exc is None else exc
     now = running.get()

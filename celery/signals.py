@@ -2,19 +2,19 @@
 
 `notify` never lets a listener stop a task: what it raises is logged.
 
-=================  ============================================================  ===================
-signal             arguments                                                     sent in
-=================  ============================================================  ===================
-``task_started``   task_id, name, attempt                                        child, before run
-``task_finished``  task_id, name, attempt, state, runtime (s), error, traceback  child, once stored
-``task_retried``   task_id, name, attempt, until, error                          child, once stored
-``job_dead``       task_id, name, reason                                         child or steward
-``job_postponed``  task_id, name, until, reason ("": by its own eta)             child
-``process_died``   role, pid, cause                                              steward
-``worker_ready``   name, pid, queues, concurrency                                steward
+===================  ============================================================  ===================
+signal               arguments                                                     sent in
+===================  ============================================================  ===================
+``task_started``     task_id, name, attempt                                        child, before run
+``task_finished``    task_id, name, attempt, state, runtime (s), error, traceback  child, once stored
+``task_retried``     task_id, name, attempt, until, error                          child, once stored
+``job_dead``         task_id, name, reason                                         child or steward
+``job_postponed``    task_id, name, until, reason ("": by its own eta)             child
+``process_died``     role, pid, cause                                              steward
+``worker_ready``     name, pid, queues, concurrency                                steward
 ``worker_stopping``  name, timeout (s)                                             steward
-``worker_lost``    owner, name, released (number of messages)                    steward
-=================  ============================================================  ===================
+``worker_lost``      owner, name, released (number of messages)                    steward
+===================  ============================================================  ===================
 """
 
 import logging

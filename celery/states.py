@@ -5,9 +5,13 @@
 
 from typing import Final
 
+#: Waits, or runs, or nothing is known of this id.
 PENDING: Final = "PENDING"
+#: An attempt has failed, and another one follows.
 RETRY: Final = "RETRY"
+#: It raised, or was tried again more often than its limit.
 FAILURE: Final = "FAILURE"
+#: It executed successfully.
 DONE: Final = "DONE"
 
 #: The task will not run again by itself.
@@ -16,6 +20,7 @@ READY_STATES: Final = frozenset({DONE, FAILURE})
 #: The *attempt* is over: nothing may overwrite its row but a later attempt.
 CLOSED_STATES: Final = frozenset({DONE, FAILURE, RETRY})
 
+#: All four.
 ALL_STATES: Final = frozenset({PENDING, RETRY, FAILURE, DONE})
 
 

@@ -12,6 +12,10 @@ class EventTimer:
     """Calls `event` when `tick` is called and at least `interval` seconds have passed since it was last called.
 
     Without an interval `tick` does nothing. The first interval begins with the first tick.
+
+    >>> from celery.timer import EventTimer
+    >>> timer = EventTimer(lambda: print("an hour has passed"), interval=3600)
+    >>> timer.tick()
     """
 
     def __init__(self, event: Callable[[], object], interval: float | None = None) -> None:
@@ -35,6 +39,12 @@ class TimeoutTimer:
     """Raises `TimeoutError` when `tick` is called `timeout` seconds or more after the timer was made.
 
     None means for ever. 0 is a timeout: the first tick raises.
+
+    >>> from celery.timer import TimeoutTimer
+    >>> TimeoutTimer(0, "no longer").tick()
+    Traceback (most recent call last):
+    ...
+    celery.exceptions.TimeoutError: no longer
     """
 
     def __init__(self, timeout: float | None, timeout_msg: str = "The operation timed out") -> None:

@@ -16,7 +16,11 @@ NAMES: Final = {
 
 
 def get_backend_cls(name: str) -> type[BaseBackend]:
-    """Return the backend class called `name`: one of ours, or the dotted path of a class, or of its module."""
+    """Return the backend class called `name`, or raise ImportError.
+
+    A name is ``"database"``, ``"cache"``, ``"tyrant"``, the dotted path of a class, or that of a module whose class is
+    called ``Backend``.
+    """
     path = NAMES.get(name, name)
     found: Any = import_string(path if path.rpartition(".")[2][:1].isupper() else f"{path}.Backend")
     return found  # type: ignore[no-any-return]

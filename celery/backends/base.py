@@ -1,6 +1,6 @@
 """The port of result backends: what becomes of a task's value or exception, and waiting for it.
 
-A driver implements `store`, `fetch` and `closed`; all else is here. Nothing is ever unpickled or imported.
+A driver implements `BaseBackend.store` and `BaseBackend.fetch`; all else is here. Nothing is unpickled or imported.
 """
 
 import time
@@ -35,7 +35,11 @@ LARGEST_ROUND: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A result as it is stored: `result` is JSON text, `traceback` plain text."""
+    """A result as it is stored.
+
+    `result` is the value or the exception as JSON text, `traceback` plain text; `attempt` counts from 1; `runtime` is
+    in seconds; `date_done` is aware.
+    """
 
     task_id: str
     state: str
@@ -49,7 +53,11 @@ class Result:
 
 
 class BaseBackend(ABC):
-    """Stores results and finds them again."""
+    """Stores results and finds them again.
+
+    Where the place of the results cannot be reached, all methods that ask it raise what its driver raises:
+    `django.db.Error` of a database, ResultBackendUnreachable of a cache or Tokyo Tyrant.
+    """
 
     #: What the backend can do, as in the classic interface. "PeriodicStatus": it has `run_periodic_tasks`.
     capabilities: tuple[str, ...] = ("ResultStore",)
@@ -65,7 +73,7 @@ class BaseBackend(ABC):
 
     @abstractmethod
     def store(self, results: Sequence[Result]) -> set[str]:
-        """Store `results` in one go and return the ids of those that won (see `states.may_replace`)."""
+        """Store `results` in one go and return the ids of those that won (see `celery.states.may_replace`)."""
 
     @abstractmethod
     def fetch(self, task_ids: Sequence[str]) -> dict[str, Result]:
@@ -89,7 +97,10 @@ class BaseBackend(ABC):
     # -- one task, as in the classic interface
 
     def store_result(self, task_id: str, result: Any, status: str) -> None:
-        """Store a value, or an exception instance for FAILURE and RETRY."""
+        """Store a value, or an exception instance for FAILURE and RETRY, as that of the first attempt.
+
+        A stored attempt that is over stays as it is. Raises TypeError or ValueError for a value that JSON cannot carry.
+        """
         failed = isinstance(result, BaseException)
         text = self.prepare_exception(result) if failed else self.prepare_result(result)
         trace = stored_exceptions.traceback_text(result) if failed else ""
@@ -129,7 +140,8 @@ class BaseBackend(ABC):
     def wait_for(self, task_id: str, timeout: float | None = None) -> Any:
         """Wait up to `timeout` seconds (None: for ever) and return the value, or raise the task's exception.
 
-        Raises celery.timer.TimeoutError when the time is up, WouldWaitForever.
+        Raises celery.timer.TimeoutError when the time is up. Waits that can never end are refused by
+        `celery.result.BaseAsyncResult.wait`, not here.
         """
         (stored,) = self.wait_for_many([task_id], timeout)
         return self.value_of(stored)
@@ -208,7 +220,7 @@ class BaseBackend(ABC):
 
     @property
     def lifetime(self) -> float:
-        """Return the seconds for which a result is kept (CELERY_TASK_RESULT_EXPIRES)."""
+        """The seconds for which a result is kept (CELERY_TASK_RESULT_EXPIRES)."""
         expires = conf.TASK_RESULT_EXPIRES
         return float(expires.total_seconds() if isinstance(expires, timedelta) else expires)
 
@@ -239,7 +251,7 @@ def survivors(results: Iterable[Result]) -> dict[str, Result]:
 
 
 def may_replace(stored: Result, new: Result) -> bool:
-    """Tell whether `new` may overwrite `stored`: `states.may_replace`, for results."""
+    """Tell whether `new` may overwrite `stored`: `celery.states.may_replace`, for results."""
     return states.may_replace(stored=stored.state, stored_attempt=stored.attempt, new_attempt=new.attempt)
 
 

@@ -38,13 +38,13 @@ STORED: Final = Merge(
 
 
 class Backend(BaseBackend):
-    """Results in the database that Django's routers choose for `TaskMeta`."""
+    """Results in the database that Django's routers choose for `celery.models.TaskMeta`."""
 
     capabilities = ("ResultStore", "PeriodicStatus")
 
     @property
     def alias(self) -> str:  # type: ignore[override]
-        """Return the alias of the database of results."""
+        """The alias of the database of results."""
         return router.db_for_write(apps.get_model("celery", "TaskMeta"))
 
     def store(self, results: Sequence[Result]) -> set[str]:
@@ -127,7 +127,7 @@ class Backend(BaseBackend):
         return None
 
     def run_periodic_tasks(self) -> float:
-        """Send what is due of the periodic tasks, see `celery.backends.periodic`; return seconds to wait."""
+        """Send what is due of the periodic tasks, and return the seconds to wait before asking again."""
         return periodic.of(broker.current().alias).run()
 
 

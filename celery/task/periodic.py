@@ -22,8 +22,6 @@ R = TypeVar("R")
 class PeriodicTask(Task):
     """A task that workers send by the clock, without arguments. Register it like any other.
 
-    `run_every`: seconds, a timedelta, or a schedule: `celery.schedules.crontab`, `celery.schedules.every`. `expires`
-    (seconds or a timedelta): one that no worker has started so long after it was sent fails with TaskExpired.
     Raises InvalidSchedule where the class is defined, or, without `run_every`, where it is registered.
 
     >>> from datetime import timedelta
@@ -37,8 +35,11 @@ class PeriodicTask(Task):
     >>> tasks.register(Sweep)
     """
 
+    #: It is found by this among other tasks.
     type: str = "periodic"
+    #: Seconds, a timedelta, or a schedule: `celery.schedules.crontab`, `celery.schedules.every`. Required.
     run_every: Any = None
+    #: Seconds, or a timedelta: not started so long after it was sent, it fails with TaskExpired. None: it never does.
     expires: float | timedelta | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -68,8 +69,8 @@ def periodic_task(
 ) -> "Callable[[Callable[P, R]], PeriodicFunction[P, R]]":
     """Make a module-level function a periodic task, and register it.
 
-    `run_every` and `expires` as in `PeriodicTask`; the other options are those of `task`. Raises InvalidSchedule, and
-    what `task` raises.
+    `run_every` and `expires` as in `PeriodicTask`; the other options are those of `celery.task.task`. Raises
+    InvalidSchedule, and what `celery.task.task` raises.
 
     >>> from celery.schedules import crontab
     >>> from celery.task import periodic_task
@@ -100,7 +101,7 @@ class _Decorator:
 
 
 class DeleteExpiredTaskMetaTask(PeriodicTask):
-    """Deletes expired results, once a day, where the backend does not do so by itself."""
+    """Deletes expired results (CELERY_TASK_RESULT_EXPIRES), once a day, where the backend does not do so by itself."""
 
     name = "celery.delete_expired_task_meta"
     run_every = timedelta(days=1)

@@ -53,7 +53,7 @@ class SealedTask(Task):
 
 
 class ExecuteRemoteTask(SealedTask):
-    """Calls a callable by its name."""
+    """Calls a callable by its name: the task behind `celery.task.execute_remote`."""
 
     name = "celery.execute_remote"
 
@@ -64,7 +64,7 @@ class ExecuteRemoteTask(SealedTask):
 
 
 class AsynchronousMapTask(SealedTask):
-    """Sends a call for each list of arguments, and ends when all of them have.
+    """Sends a call for each list of arguments, and ends when all have: the task behind `celery.task.dmap_async`.
 
     It never waits: it looks, and asks for another attempt a little later. So it occupies no child meanwhile.
     """
@@ -123,8 +123,9 @@ def execute_remote(func: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> A
     """Have a worker call `func`, which needs not be a task, with these arguments.
 
     `func` is sent by its name, so it must be importable in the worker; arguments and value are JSON, as those of tasks.
-    Raises InvalidTask for a lambda, a local function and whatever else has no name that leads back to it;
-    UnsendableArgument.
+    The call is signed with SECRET_KEY: nobody without it can have a worker call anything. Raises InvalidTask for a
+    lambda, a local function and whatever else has no name that leads back to it, and what `celery.task.apply_async`
+    raises.
     """
     message = _call_message(callables.name_of(func), args, kwargs, str(uuid.uuid4()))
     return send_messages(ExecuteRemoteTask, [message])[0]

@@ -62,7 +62,14 @@ def apply_async(  # noqa: PLR0913, PLR0917 - the classic signature
 
     `countdown` (seconds) or `eta` (a moment; a naive one is in the current time zone of Django) delays it through the
     durable schedule. `expires` (seconds, or a moment): not started before it, the task fails with TaskExpired. A
-    `task_id` of your own must be unique; while a message with it waits, another one is not added.
+    `task_id` of your own must be unique; while a message with it waits, another one is not added. `queue` (or
+    `routing_key`), `priority` and `serializer` as in `celery.task.base.TaskOptions`. `immediate` and `mandatory` change
+    nothing; `connect_timeout` is accepted with the warning MeaninglessOption.
+
+    When it returns, the message is durable, or will be when the open transaction commits. Raises UnsendableArgument or
+    MessageTooLarge for arguments, TypeError or ValueError for options. Raises BrokerUnreachable where RabbitMQ or Redis
+    does not answer for CELERY_PUBLISH_TIMEOUT seconds, `django.db.Error` where the database cannot be had,
+    UnroutableMessage, SchemaMissing; in a thread with an event loop Django's SynchronousOnlyOperation.
     """
     if connect_timeout is not None:
         text = "connect_timeout means nothing any more: CELERY_PUBLISH_TIMEOUT bounds every wait for the broker"
@@ -82,7 +89,7 @@ def apply_async(  # noqa: PLR0913, PLR0917 - the classic signature
 
 
 def delay_task(task_name: str, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
-    """Send the task registered as `task_name`. Raises NotRegistered."""
+    """Send the task registered here as `task_name`. Raises NotRegistered, and what `apply_async` raises."""
     return send(tasks[task_name], args, kwargs)
 
 
@@ -93,7 +100,7 @@ def requeue(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def is_done(task_id: str) -> bool:
-    """Tell whether the task executed successfully."""
+    """Tell whether the task with this id executed successfully. Raises what the result backend raises."""
     return backends.default().is_done(task_id)
 
 

@@ -21,7 +21,8 @@ R = TypeVar("R")
 class TaskSet(Generic[R]):
     """Calls of `task`, which is a task, a registered function or the name of one.
 
-    Each item of `args` is a call: ``[args, kwargs]``, or ``[args]``. Raises TypeError for other forms, NotRegistered.
+    Each item of `args` is a call: ``[args, kwargs]``, or ``[args]``. Raises TypeError for other forms, NotRegistered
+    for a name that is unknown here.
 
     >>> from celery.task import TaskSet, task
     >>> @task(name="docs.divide")
@@ -40,7 +41,9 @@ class TaskSet(Generic[R]):
 
     def __init__(self, task: Any, args: Iterable[Sequence[Any]]) -> None:
         self.task = tasks[task] if isinstance(task, str) else task
+        #: The name of the task.
         self.task_name: str = getattr(self.task, "name", "")
+        #: The calls, as they were given.
         self.arguments = list(args)
         for number, item in enumerate(self.arguments, 1):
             _check_call(self.task_name, number, item)
@@ -54,7 +57,7 @@ class TaskSet(Generic[R]):
         """Send the calls, and return their results to come.
 
         They are sent in batches, each confirmed by the broker before the next is made. If one fails, its exception is
-        raised, with a note that says how many were sent.
+        raised, with a note that says how many were sent. Raises what `celery.task.apply_async` raises.
         """
         taskset_id = str(uuid.uuid4())
         return send_set(self.task, taskset_id, self._messages(taskset_id), self.total)
@@ -64,12 +67,12 @@ class TaskSet(Generic[R]):
             yield message_of(self.task, args, rest[0] if rest else None, taskset=taskset_id)
 
     def iterate(self, timeout: float | None = None) -> Iterator[R]:
-        """Send the calls and yield the values as they end; see `TaskSetResult.iterate`."""
+        """Send the calls and yield the values as they end; see `celery.result.TaskSetResult.iterate`."""
         self._refuse_to_wait()
         return self.run().iterate(timeout)
 
     def join(self, timeout: float | None = None, *, progress: bool = False) -> list[R]:
-        """Send the calls, wait, and return the values in the order of the calls; see `TaskSetResult.join`."""
+        """Send the calls, wait, and return the values in their order; see `celery.result.TaskSetResult.join`."""
         self._refuse_to_wait()
         return self.run().join(timeout, progress=progress)
 
@@ -97,7 +100,8 @@ class TaskSet(Generic[R]):
 def dmap(func: Callable[..., R], args: Iterable[Sequence[Any]], timeout: float | None = None) -> list[R]:
     """Have workers call `func` once for each list of arguments; wait, and return the values in that order.
 
-    ``dmap(operator.add, [[2, 2], [4, 4]])`` is ``[4, 8]``. Raises what `execute_remote` and `TaskSetResult.join` raise.
+    ``dmap(operator.add, [[2, 2], [4, 4]])`` is ``[4, 8]``. `timeout`: seconds, None: for ever. Raises what
+    `execute_remote` and `celery.result.TaskSetResult.join` raise.
     """
     calls = _lists(args)
     _refuse_to_wait(callables.name_of(func), len(calls))

@@ -52,7 +52,10 @@ PAGE: Final = 500
 
 
 class Backend(BaseBackend):
-    """Results in the Tokyo Tyrant server at TT_HOST and TT_PORT, or the one that is given."""
+    """Results in the Tokyo Tyrant server at TT_HOST and TT_PORT, or the one that is given.
+
+    Raises ImproperlyConfigured where neither names one.
+    """
 
     is_conditional: ClassVar[bool] = False
     is_atomic: ClassVar[bool] = False
@@ -70,7 +73,7 @@ class Backend(BaseBackend):
         return self._host or conf.TT_HOST, self._port or conf.TT_PORT
 
     def get_server(self) -> Client:
-        """Return this thread's client of the server. Raises ImproperlyConfigured."""
+        """Return this thread's client of the server; it connects when it is used. Raises ImproperlyConfigured."""
         host, port = self._address()
         if trouble := _trouble(host, port):
             raise ImproperlyConfigured(trouble)
