@@ -69,7 +69,10 @@ def _perform(call: Call, task: Any) -> Ended:
 
 
 class TaskWrapper:
-    """A call with its task."""
+    """A call with its task, to be run by hand.
+
+    `retries`: those that it has had; `logger`: is told of what cannot be stored.
+    """
 
     def __init__(  # noqa: PLR0913 - the classic signature
         self,
@@ -165,7 +168,10 @@ class TaskWrapper:
 
 
 class WorkController:
-    """A worker: what `celeryd` starts. Defaults are those of the settings."""
+    """A worker: what `celeryd` starts. Defaults are those of the settings.
+
+    `queue_wakeup_after` and `is_detached` are accepted with the warning MeaninglessOption.
+    """
 
     def __init__(
         self,
