@@ -7,18 +7,37 @@ import contextlib
 import logging
 import os
 import sys
-from datetime import UTC, datetime
-from logging.handlers import WatchedFileHandler
-from pathlib import Path
+from datetime import datetime
 from typing import Any, Final, TextIO
 
+from django.conf import settings
+
 from celery import conf, signals, states
+from celery.logfile import LogFile, emergency_error
+from celery.logjson import JSONFormatter
+
+__all__ = [
+    "JSON",
+    "LogFile",
+    "connect",
+    "current_file",
+    "current_level",
+    "emergency_error",
+    "formatter",
+    "is_the_projects",
+    "logger",
+    "reopen",
+    "setup_logger",
+    "stream",
+    "task_logger",
+    "write",
+]
 
 logger = logging.getLogger("celery.worker")
 task_logger = logging.getLogger("celery.task")
 
-#: The descriptor, which is there even when `sys.stderr` was replaced or closed.
-STANDARD_ERROR: Final = 2
+#: The format of log lines that stands for an object a line.
+JSON: Final = "json"
 
 _ROOT: Final = logging.getLogger("celery")
 
@@ -28,16 +47,42 @@ def setup_logger(
     logfile: str | None = None,
     format: str | None = None,  # noqa: A002 - the classic name
 ) -> logging.Logger:
-    """Set up the logger ``celery``: to `logfile`, or to standard error. Returns it."""
-    level = loglevel or conf.DAEMON_LOG_LEVEL
-    _ROOT.setLevel(level.upper() if isinstance(level, str) else level)
-    if logfile or not _ROOT.handlers:
+    """Set up the logger ``celery``: to `logfile`, or to standard error. Returns it.
+
+    Where LOGGING has given it handlers these are used as they are, with the level that they have there; a log file is
+    added to them.
+    """
+    _awaken()
+    is_theirs = bool(_ROOT.handlers)
+    level = loglevel or getattr(settings, "CELERYD_DAEMON_LOG_LEVEL", None)
+    if level or not (is_theirs and _ROOT.level):
+        level = level or conf.DAEMON_LOG_LEVEL
+        _ROOT.setLevel(level.upper() if isinstance(level, str) else level)
+    if logfile or not is_theirs:
         handler: logging.Handler = LogFile(logfile) if logfile else logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(format or conf.LOG_FORMAT))
+        handler.setFormatter(formatter(format))
         _ROOT.addHandler(handler)
-        _ROOT.propagate = False
+        _ROOT.propagate = _ROOT.propagate and is_theirs
     connect()
     return _ROOT
+
+
+def formatter(form: str | None = None) -> logging.Formatter:
+    """Return what makes lines of records: of the setting's form, if none is given."""
+    chosen = form or conf.LOG_FORMAT
+    return JSONFormatter() if chosen == JSON else logging.Formatter(chosen)
+
+
+def is_the_projects() -> bool:
+    """Tell whether LOGGING has given the logger ``celery`` handlers."""
+    return bool(_ROOT.handlers)
+
+
+def _awaken() -> None:
+    """Switch our loggers on: ``disable_existing_loggers`` of LOGGING has silenced those that were there before."""
+    for name, found in logging.root.manager.loggerDict.items():
+        if isinstance(found, logging.Logger) and f"{name}.".startswith("celery."):
+            found.disabled = False
 
 
 def current_file() -> str | None:
@@ -48,26 +93,6 @@ def current_file() -> str | None:
 def current_level() -> int:
     """Return the level from which on the worker logs."""
     return _ROOT.getEffectiveLevel()
-
-
-class LogFile(WatchedFileHandler):
-    """A log file that is opened anew when it was moved away, and kept while that is not possible."""
-
-    def reopenIfNeeded(self) -> None:  # noqa: N802 - the name is logging's
-        """Look whether the path still leads to our file; a missing folder or a full disk ends no worker."""
-        with contextlib.suppress(OSError):
-            if not self._is_there():
-                old, self.stream = self.stream, self._open()
-                self._statstream()
-                if old:
-                    old.close()
-
-    def _is_there(self) -> bool:
-        try:
-            found = Path(self.baseFilename).stat()
-        except FileNotFoundError:
-            return False
-        return (found.st_dev, found.st_ino) == (self.dev, self.ino)
 
 
 def reopen() -> None:
@@ -88,36 +113,7 @@ def stream() -> TextIO:
 def write(text: str) -> None:
     """Write to the log's file without the logging module."""
     with contextlib.suppress(OSError):  # a full disk ends no worker
-        file = stream()
-        file.write(text)
-        file.flush()
-
-
-def emergency_error(logfile: str | os.PathLike[str] | None, message: str) -> None:
-    """Write `message` with time and pid to `logfile`, or to standard error where that cannot be.
-
-    For when logging itself is broken: it uses nothing of it, waits for nothing (not for the reader of a pipe either),
-    and raises nothing.
-    """
-    line = f"[{datetime.now(UTC).astimezone().isoformat(timespec='seconds')}: EMERGENCY/{os.getpid()}] {message}\n"
-    data = line.encode("utf-8", "backslashreplace")
-    if not (logfile and _append(logfile, data)):
-        with contextlib.suppress(OSError):
-            os.write(STANDARD_ERROR, data)
-
-
-def _append(path: str | os.PathLike[str], data: bytes) -> bool:
-    """Tell whether all of it was written."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    except (OSError, ValueError, TypeError):  # NUL in the path; no path at all
-        return False
-    try:
-        return os.write(file, data) == len(data)
-    except OSError:
-        return False
-    finally:
-        os.close(file)
+        os.write(stream().fileno(), text.encode("utf-8", "backslashreplace"))
 
 
 def connect() -> None:
@@ -134,7 +130,7 @@ def connect() -> None:
 def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error: str, **_: Any) -> None:
     if state == states.DONE:
         if task_logger.isEnabledFor(logging.INFO):
-            extra = {"task_id": task_id, "task_name": name, "runtime": runtime}
+            extra = {"task_id": task_id, "task_name": name, "state": state, "runtime": runtime}
             task_logger.info("Task %s[%s] done in %.3f s.", name, task_id, runtime, extra=extra)
     else:
         extra = {"task_id": task_id, "task_name": name, "state": state, "runtime": runtime}
@@ -142,30 +138,35 @@ def _task_finished(*, name: str, task_id: str, state: str, runtime: float, error
 
 
 def _task_retried(*, name: str, task_id: str, attempt: int, until: datetime, error: str, **_: Any) -> None:
-    extra = {"task_id": task_id, "task_name": name, "attempt": attempt}
+    extra = {"task_id": task_id, "task_name": name, "state": states.RETRY, "attempt": attempt, "until": until}
     task_logger.warning("Task %s[%s] is tried again at %s: %s", name, task_id, until.isoformat(), error, extra=extra)
 
 
 def _job_dead(*, name: str, task_id: str, reason: str, **_: Any) -> None:
-    task_logger.error("Task %s[%s] is dead: %s", name or "?", task_id, reason, extra={"task_id": task_id})
+    extra = {"task_id": task_id, "task_name": name, "reason": reason}
+    task_logger.error("Task %s[%s] is dead: %s", name or "?", task_id, reason, extra=extra)
 
 
 def _job_postponed(*, name: str, task_id: str, until: datetime, reason: str, **_: Any) -> None:
     level = logging.WARNING if reason else logging.DEBUG
-    extra = {"task_id": task_id, "task_name": name}
+    extra = {"task_id": task_id, "task_name": name, "until": until, "reason": reason}
     task_logger.log(level, "Task %s[%s] waits until %s. %s", name, task_id, until.isoformat(), reason, extra=extra)
 
 
 def _process_died(*, role: str, pid: int, cause: str, **_: Any) -> None:
-    logger.error("The %s with pid %d died (%s).", role, pid, cause, extra={"role": role, "pid": pid})
+    logger.error("The %s with pid %d died (%s).", role, pid, cause, extra={"role": role, "died": pid, "cause": cause})
 
 
 def _worker_ready(*, name: str, pid: int, queues: list[str], concurrency: int, **_: Any) -> None:
-    logger.info("Worker %s is ready: pid %d, %d children, queues: %s.", name, pid, concurrency, ", ".join(queues))
+    extra = {"worker": name, "queues": queues, "concurrency": concurrency}
+    text = "Worker %s is ready: pid %d, %d children, queues: %s."
+    logger.info(text, name, pid, concurrency, ", ".join(queues), extra=extra)
 
 
 def _worker_stopping(*, name: str, timeout: float, **_: Any) -> None:
+    extra = {"worker": name}
     if timeout:
-        logger.info("Worker %s stops; running tasks have %.0f seconds to finish.", name, timeout)
+        logger.info("Worker %s stops; running tasks have %.0f seconds to finish.", name, timeout, extra=extra)
     else:
-        logger.warning("Worker %s stops at once; running tasks are killed, and given back to their queues.", name)
+        text = "Worker %s stops at once; running tasks are killed, and given back to their queues."
+        logger.warning(text, name, extra=extra)

@@ -11,7 +11,6 @@ import platform
 import queue
 import threading
 import time
-from collections import deque
 from typing import Any, Final, NamedTuple
 
 from django.conf import settings
@@ -19,15 +18,13 @@ from django.core.mail import mail_admins
 from django.db import close_old_connections
 
 from celery import conf, signals, states
+from celery.mailceiling import Answer, Ceiling
 from celery.registry import tasks
 
 logger = logging.getLogger("celery.mail")
 
 #: E-mails that may wait for the mail server.
 MOST_WAITING: Final = 100
-#: E-mails about one task that one process sends within an hour; the next one after that tells how many were not sent.
-MOST_PER_HOUR: Final = 20
-HOUR: Final = 3600.0
 #: Seconds that a process gives its last e-mails when it ends.
 FLUSH_TIMEOUT: Final = 3.0
 LONGEST_SUBJECT: Final = 200
@@ -44,7 +41,9 @@ class Failure(NamedTuple):
 
 
 def connect() -> None:
-    """Listen from now on, also in the processes that are forked from this one."""
+    """Listen from now on, also in the processes that are forked from this one: they share a ceiling."""
+    global _ceiling  # noqa: PLW0603 - one a worker
+    _ceiling = Ceiling()
     signals.task_finished.connect(_task_finished, dispatch_uid="celery.mail")
     signals.job_dead.connect(_job_dead, dispatch_uid="celery.mail")
 
@@ -88,30 +87,13 @@ def send(failure: Failure) -> None:
     mail_admins(" ".join(subject.split())[:LONGEST_SUBJECT], "\n".join(lines))
 
 
-class Ceiling:
-    """How many e-mails a task may cause: `MOST_PER_HOUR` within any hour."""
-
-    def __init__(self) -> None:
-        self._sent: dict[str, deque[float]] = {}
-        self._held_back: dict[str, int] = {}
-
-    def admits(self, name: str) -> bool:
-        """Tell whether one more is allowed now, and count it."""
-        now, name = time.monotonic(), _known(name)
-        moments = self._sent.setdefault(name, deque())
-        while moments and moments[0] <= now - HOUR:
-            moments.popleft()
-        if len(moments) < MOST_PER_HOUR:
-            moments.append(now)
-            return True
-        self._held_back[name] = self._held_back.get(name, 0) + 1
-        if self._held_back[name] == 1:
-            logger.warning("Task %s failed %d times within an hour; its e-mails pause.", name or "?", MOST_PER_HOUR)
-        return False
-
-    def take_held_back(self, name: str) -> int:
-        """Return how many were not allowed since this was last asked."""
-        return self._held_back.pop(_known(name), 0)
+def _admission(name: str) -> Answer:
+    """Ask the worker's ceiling for one more e-mail about this task; the first one too many is a line in the log."""
+    most = int(conf.TASK_ERROR_EMAILS_PER_HOUR)
+    answer = _ceiling.ask(_known(name), most)
+    if most and not answer.is_admitted and answer.held_back == 1:
+        logger.warning("Task %s failed more than %d times within an hour; its e-mails pause.", name or "?", most)
+    return answer
 
 
 def _known(name: str) -> str:
@@ -125,19 +107,19 @@ class Postman:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._waiting: queue.Queue[Failure] = queue.Queue(MOST_WAITING)
-        self._ceiling = Ceiling()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def put(self, failure: Failure) -> None:
         """Have an e-mail sent soon; never waits."""
         with self._starting:
-            if not self._ceiling.admits(failure.name):
+            answer = _admission(failure.name)
+            if not answer.is_admitted:
                 return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="postman", daemon=True)
                 self._thread.start()
-            failure = failure._replace(held_back=self._ceiling.take_held_back(failure.name))
+        failure = failure._replace(held_back=answer.held_back)
         try:
             self._waiting.put_nowait(failure)
         except queue.Full:
@@ -166,6 +148,7 @@ class Postman:
                 self._waiting.task_done()
 
 
+_ceiling = Ceiling()
 _postman = Postman()
 
 

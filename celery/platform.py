@@ -170,6 +170,20 @@ def remove_pidfile(pidfile: str | os.PathLike[str]) -> None:
     PIDFile(pidfile).remove()
 
 
+# -- umasks
+
+LARGEST_UMASK: Final = 0o777
+
+
+def umask_of(value: int | str) -> int:
+    """Return the umask that octal text (``"027"``) or a number stands for. Raises ValueError."""
+    text = str(value).strip().lower().removeprefix("0o") if isinstance(value, str) else f"{value:o}"
+    if not text.isdigit() or not set(text) <= set("01234567") or int(text, 8) > LARGEST_UMASK:
+        shown = repr(value) if isinstance(value, str) else f"0o{text}"
+        raise ValueError(f"{shown} is no umask: write octal digits from 000 to 777, such as 022 or 027")
+    return int(text, 8)
+
+
 # -- daemons
 
 #: What a starting daemon says to the terminal that it leaves, before its pid or before what went wrong.
@@ -178,11 +192,11 @@ _FAILED: Final = b"-"
 DAEMON_UMASK: Final = 0o022
 
 
-def daemonize(pidfile: str | os.PathLike[str]) -> PIDFile:
+def daemonize(pidfile: str | os.PathLike[str], *, umask: int = DAEMON_UMASK) -> PIDFile:
     """Go on in the background, as a daemon that holds `pidfile`; the process that called ends here.
 
     It ends when the daemon has written its pid, with exit code 0, or has failed to, with 1 and a sentence on standard
-    error. The daemon has a session of its own and no terminal, ``/`` as its folder, 022 as its umask, and nothing on
+    error. The daemon has a session of its own and no terminal, ``/`` as its folder, `umask`, and nothing on
     its standard streams; all other open files stay open, the log's too. Call it before there are threads and
     connections: threads do not survive a fork, and connections must not be shared. Returns the pid file, to be
     released at the end.
@@ -198,7 +212,7 @@ def daemonize(pidfile: str | os.PathLike[str]) -> PIDFile:
         _leave(reader)
     os.close(reader)
     try:
-        _become_daemon(held)
+        _become_daemon(held, umask)
     except BaseException as error:  # noqa: BLE001 - what is raised beyond here would run the caller a second time
         os.write(writer, _FAILED + _reason(error).encode("utf-8", "backslashreplace"))
         os._exit(1)
@@ -208,12 +222,12 @@ def daemonize(pidfile: str | os.PathLike[str]) -> PIDFile:
     return held
 
 
-def _become_daemon(held: PIDFile) -> None:
+def _become_daemon(held: PIDFile, umask: int) -> None:
     os.setsid()
     if os.fork():
         os._exit(0)  # the daemon is no leader of its session, so it can never get a terminal
     os.chdir("/")
-    os.umask(DAEMON_UMASK)
+    os.umask(umask)
     held.acquire()
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in STANDARD_DESCRIPTORS:

@@ -1,7 +1,10 @@
 """Starting celeryd in all the wrong ways, and looking at one that runs."""
 
 import json
+import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError
@@ -9,6 +12,7 @@ from django.core.management import CommandError
 from celery.bin.celeryd import worker_options
 from tests.helpers import eventually
 from tests.integration.places import Place
+from tests.integration.project import Project
 from tests.integration.worker import WorkerProcess, run_celeryd, run_command, run_python
 from tests.servers.base import free_port
 from tests.shop import tasks
@@ -111,6 +115,98 @@ def test_two_workers_cannot_have_one_pid_file(sqlite_place: Place) -> None:
         assert int(worker.pidfile.read_text()) == worker.pid
         assert worker.stop() == 0
         assert not worker.pidfile.exists()
+
+
+def test_two_workers_are_started_in_one_folder(sqlite_place: Place) -> None:
+    """In the foreground nothing is written there: no log, and no pid file that the second would trip over."""
+    # given
+    project = Project(sqlite_place)
+    home = project.folder.parent / "home"
+    home.mkdir()
+
+    # when
+    with project.running("-c", "1", cwd=home), project.running("-c", "1", cwd=home):
+        project.wait_until_ready(times=2)
+
+        # then
+        assert project.ask() == "first"
+        assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("CELERYD_CONCURRENCY", "many", "CELERYD_CONCURRENCY = 'many' in the environment: write a whole number"),
+        ("CELERYD_NO_BEAT", "perhaps", "CELERYD_NO_BEAT = 'perhaps' in the environment: write 1, yes or true"),
+        ("CELERYD_UMASK", "999", "CELERYD_UMASK = '999' in the environment: '999' is no umask"),
+    ],
+)
+def test_a_bad_value_in_the_environment_ends_it_with_a_sentence(
+    sqlite_place: Place, variable: str, value: str, words: str
+) -> None:
+    # given
+    variables: dict[str, Any] = {variable: value}
+
+    # when
+    ended = Project(sqlite_place).run(**variables)
+
+    # then
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"celeryd: {words}")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_misspelt_variable_is_told_and_those_of_kubernetes_are_not(sqlite_place: Place) -> None:
+    # given
+    project = Project(sqlite_place)
+    others: dict[str, Any] = {"CELERYD_PORT": "tcp://10.0.0.1:80", "CELERYD_SERVICE_HOST": "10.0.0.1"}
+
+    # when
+    with project.running("-c", "1", CELERYD_LOG_LEVEL="DEBUG", **others):
+        project.wait_until_ready()
+
+    # then
+    assert project.said("in the environment says nothing to celeryd") == 1
+    assert project.said("CELERYD_LOG_LEVEL in the environment says nothing to celeryd. Do you mean CELERYD_LOGLEVEL?")
+
+
+def test_hup_keeps_environment_and_options_and_takes_new_code(sqlite_place: Place) -> None:
+    # given
+    project = Project(sqlite_place)
+    with project.running("-c", "3", CELERYD_CONCURRENCY="2", CELERYD_NAME="gardener") as process:
+        project.wait_until_ready()
+        assert project.ask() == "first"
+
+        # when
+        project.answer("new code")
+        process.send_signal(signal.SIGHUP)
+        project.wait_until_ready(times=2)
+
+        # then
+        assert project.ask() == "new code"
+        assert project.said(f"Worker gardener is ready: pid {process.pid}, 3 children") == 2
+
+
+def test_hup_takes_the_release_that_the_link_leads_to(sqlite_place: Place) -> None:
+    # given
+    project = Project(sqlite_place)
+    current, releases = project.folder.parent / "current", project.folder.parent
+    shutil.copytree(project.folder, releases / "second")
+    (releases / "second" / "garden" / "tasks.py").write_text(project.tasks.read_text().replace("first", "second"))
+    current.symlink_to(project.folder)
+    environment = {"PWD": str(current), "DJANGO_PROJECT_DIR": ""}
+    with project.running("-c", "1", cwd=current, **environment) as process:
+        project.wait_until_ready()
+        assert project.ask() == "first"
+
+        # when
+        current.unlink()
+        current.symlink_to(releases / "second")
+        process.send_signal(signal.SIGHUP)
+        project.wait_until_ready(times=2)
+
+        # then
+        assert project.ask() == "second"
 
 
 def test_a_stale_pid_file_is_no_obstacle(sqlite_place: Place) -> None:

@@ -133,10 +133,10 @@ class WorkerProcess(Daemon):
 
 def assert_nothing_left(worker: WorkerProcess) -> None:
     """Fail if any process of the worker still runs."""
-    eventually(lambda: not [one for one in worker._family if one.is_alive()] and not _in_group(worker.pid), within=3)
+    eventually(lambda: not [one for one in worker._family if one.is_alive()] and not in_group(worker.pid), within=3)
 
 
-def _in_group(group: int) -> list[int]:
+def in_group(group: int) -> list[int]:
     """Return the living processes of a process group."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):

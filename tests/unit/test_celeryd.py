@@ -1,9 +1,12 @@
 """celery/bin/celeryd.py: before anything starts, options are checked and places refused where no worker can work."""
 
 import logging
+import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +14,10 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connection, connections
 from pytest_django import Settings
 
-from celery import backends
+from celery import backends, conf
 from celery.bin import celeryd
-from celery.bin.celeryd import MOST_CHILDREN, main, parse_options, preflight, worker_options
+from celery.bin.celeryd import MOST_CHILDREN, main, parse_options, preflight, run, worker_options
+from celery.bin.preflight import warn_of_threads
 from celery.broker import store
 from tests.memory_backend import MemoryBackend
 
@@ -74,6 +78,63 @@ class TestOptions:
             worker_options({})
         assert not worker_options({"beat": False}).beat
 
+    def test_limits_and_recycling_are_in_the_settings_or_on_the_command_line(self, settings: Settings) -> None:
+        # given
+        settings.CELERYD_TASK_TIME_LIMIT = 30
+        settings.CELERYD_TASK_SOFT_TIME_LIMIT = 20
+        settings.CELERYD_MAX_TASKS_PER_CHILD = 100
+        settings.CELERYD_MAX_MEMORY_PER_CHILD = 200_000
+
+        # when
+        of_settings = worker_options({})
+        said = worker_options(
+            {"time_limit": 3.5, "soft_time_limit": 2.5, "max_tasks_per_child": 7, "max_memory_per_child": 5000}
+        )
+
+        # then
+        assert (of_settings.time_limit, of_settings.soft_time_limit) == (30, 20)
+        assert (of_settings.max_tasks, of_settings.max_memory) == (100, 200_000)
+        assert (said.time_limit, said.soft_time_limit, said.max_tasks, said.max_memory) == (3.5, 2.5, 7, 5000)
+
+    def test_without_limits_there_are_none(self) -> None:
+        options = worker_options({})
+
+        assert (options.time_limit, options.soft_time_limit, options.max_tasks, options.max_memory) == (None,) * 4
+        assert options.socket is None
+
+    @pytest.mark.parametrize(
+        ("given", "text"),
+        [
+            ({"time_limit": 0.0}, "--time-limit must be at least 0.1, not 0.0"),
+            ({"time_limit": float("nan")}, "--time-limit must be at least 0.1, not nan"),
+            ({"soft_time_limit": float("inf")}, "--soft-time-limit must be at most 315,360,000, not inf"),
+            ({"max_tasks_per_child": 0}, "--max-tasks-per-child must be at least 1, not 0"),
+            ({"max_memory_per_child": 5}, "--max-memory-per-child must be at least 1024, not 5"),
+            ({"drain_timeout": -1.0}, "--drain-timeout must be at least 0, not -1.0"),
+            ({"umask": "8"}, "'8' is no umask: write octal digits from 000 to 777, such as 022 or 027"),
+            ({"log_format": "xml"}, "'xml' is no format of log lines: write json, or"),
+            ({"log_format": "%(user)s %(message)s"}, "'%(user)s %(message)s' is no format of log lines: write json"),
+            ({"log_format": "%(message)"}, "'%(message)' is no format of log lines: write json"),
+            ({"socket": "x" * 200}, "the path of a socket has less than 108 bytes"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_with_what_can(self, given: dict[str, Any], text: str) -> None:
+        with pytest.raises(CommandError, match=re.escape(text)):
+            worker_options(given)
+
+    def test_a_soft_limit_that_would_never_be_reached_is_refused(self, settings: Settings) -> None:
+        settings.CELERYD_TASK_TIME_LIMIT = 10
+
+        with pytest.raises(CommandError, match=r"the soft time limit \(10 s\) would never be reached: make it shorter"):
+            worker_options({"soft_time_limit": 10.0})
+
+    def test_the_path_of_a_socket_does_not_depend_on_the_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        assert worker_options({"socket": "celeryd.sock"}).socket == str(tmp_path / "celeryd.sock")
+
     def test_the_version_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             parse_options(["--version"])
@@ -120,6 +181,184 @@ class TestMain:
         # then
         with pytest.raises(SystemExit, match=r"^celeryd: no$"):
             main([])
+
+    def test_the_folder_of_the_project_comes_before_the_current_one(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        # given
+        (tmp_path / "project").mkdir()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DJANGO_PROJECT_DIR", "project")
+        monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.shop.settings")
+        monkeypatch.setattr(celeryd, "call_command", lambda *_, **__: None)
+
+        # when
+        main([])
+
+        # then
+        assert sys.path[:2] == [str(tmp_path / "project"), str(tmp_path)]
+
+    def test_a_project_that_is_nowhere_is_told_with_the_places_that_were_looked_at(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        # given
+        def look() -> None:
+            raise ModuleNotFoundError("No module named 'shop'", name="shop")
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DJANGO_PROJECT_DIR", "/nonexistent")
+        monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop.settings")
+        monkeypatch.setattr("django.setup", look)
+
+        # then
+        with pytest.raises(
+            SystemExit, match=rf"no module named shop for .*'shop.settings' in /nonexistent, {tmp_path}:"
+        ):
+            main([])
+
+    def test_a_module_that_the_project_misses_is_its_own_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # given
+        def look() -> None:
+            raise ModuleNotFoundError("No module named 'requests'", name="requests")
+
+        monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "shop.settings")
+        monkeypatch.setattr("django.setup", look)
+
+        # then
+        with pytest.raises(ModuleNotFoundError, match="requests"):
+            main([])
+
+
+class TestRun:
+    """What becomes of the options before there is a worker; `run` is stopped where it would begin."""
+
+    @pytest.fixture
+    def begun(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Any]]:
+        """The arguments with which the log was opened."""
+        found: list[Any] = []
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("celery.log.setup_logger", lambda *arguments: found.append(arguments))
+        monkeypatch.setattr(celeryd, "_current_folder", self._stop)
+        before = os.umask(0o022)
+        yield found
+        os.umask(before)
+
+    @staticmethod
+    def _stop() -> str:
+        raise InterruptedError("that is enough")
+
+    def _run(self, **options: Any) -> int:
+        with pytest.raises(InterruptedError):
+            run(options)
+        found = os.umask(0o022)
+        os.umask(found)
+        return found
+
+    def test_in_the_foreground_the_log_goes_to_standard_error_and_the_umask_stays(self, begun: list[Any]) -> None:
+        mask = self._run()
+
+        assert begun == [(None, None, conf.LOG_FORMAT)]
+        assert mask == 0o022
+
+    def test_a_daemon_has_the_log_of_the_settings(self, begun: list[Any], settings: Settings) -> None:
+        settings.CELERYD_LOG_FILE = "of_settings.log"
+        os.umask(0o002)
+
+        mask = self._run(detach=True)
+
+        assert begun == [(None, "of_settings.log", conf.LOG_FORMAT)]
+        assert mask == 0o022
+
+    def test_the_environment_stands_between_the_command_line_and_the_settings(
+        self, begun: list[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given
+        settings.CELERYD_LOG_FILE = "of_settings.log"
+        settings.CELERYD_UMASK = 0o002
+        for name, value in {"LOGFILE": "of_environment.log", "LOGLEVEL": "error", "UMASK": "077"}.items():
+            monkeypatch.setenv(f"CELERYD_{name}", value)
+
+        # then
+        assert self._run(detach=True, loglevel="debug") == 0o077
+        assert begun == [("debug", "of_environment.log", conf.LOG_FORMAT)]
+        assert self._run(umask="027") == 0o027
+
+    def test_a_umask_of_the_settings_holds_in_the_foreground_too(self, begun: list[Any], settings: Settings) -> None:
+        settings.CELERYD_UMASK = "027"
+
+        assert self._run() == 0o027
+
+    def test_a_daemon_does_not_reload(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CELERYD_AUTORELOAD", "1")
+
+        with pytest.raises(CommandError, match="--autoreload is for development, in the foreground"):
+            run({"detach": True})
+
+    @pytest.mark.usefixtures("begun")
+    def test_the_reloader_gets_the_time_to_drain(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("celery.bin.autoreload.run", lambda seconds: int(seconds * 10))
+
+        assert run({"autoreload": True, "drain_timeout": 1.5}) == 15
+
+    @pytest.mark.usefixtures("begun")
+    def test_the_process_that_the_reloader_started_is_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RUN_MAIN", "true")
+
+        self._run(autoreload=True)
+
+    def test_a_format_without_effect_is_told(
+        self, begun: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("celery.log.is_the_projects", lambda: True)
+
+        self._run(log_format="json", logfile="a.log")
+        assert caplog.messages == []
+        self._run(log_format="json")
+
+        assert caplog.messages == [
+            "--log-format has no effect: LOGGING configures the logger celery, and -f names no file."
+        ]
+
+
+class TestTheFolder:
+    """Where a worker starts anew after HUP."""
+
+    def test_it_has_the_name_that_the_shell_has_for_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A deployment moves the link `current` to the folder of the next release."""
+        # given
+        (tmp_path / "first").mkdir()
+        (tmp_path / "current").symlink_to("first")
+        monkeypatch.chdir(tmp_path / "current")
+
+        # then
+        monkeypatch.setenv("PWD", str(tmp_path / "current"))
+        assert celeryd._current_folder() == str(tmp_path / "current")
+
+    @pytest.mark.parametrize("pwd", ["", ".", "/", "/nonexistent"])
+    def test_a_name_that_leads_elsewhere_is_not_believed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pwd: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PWD", pwd)
+
+        assert celeryd._current_folder() == str(tmp_path)
+
+    def test_a_daemon_finds_code_from_there_as_it_leaves_for_another(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What a task imports late; `python -c` has "" in its path."""
+        # given
+        became: list[Any] = []
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", ["", "shop", "/usr/lib"])
+        monkeypatch.setattr(celeryd, "daemonize", lambda pidfile, *, umask: became.append((pidfile, umask)))
+
+        # when
+        celeryd._held({"detach": True, "pidfile": "a.pid"}, 0o027)
+
+        # then
+        assert sys.path == [str(tmp_path), str(tmp_path / "shop"), "/usr/lib"]
+        assert became == [("a.pid", 0o027)]
 
 
 @pytest.mark.django_db
@@ -195,7 +434,7 @@ def test_threads_of_imports_are_named_as_forked_processes_have_them_not(caplog: 
 
     # when
     try:
-        celeryd._warn_of_threads()
+        warn_of_threads()
     finally:
         end.set()
         thread.join()

@@ -1,68 +1,19 @@
+import json
 import logging
-import os
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import StringIO
+from logging.config import dictConfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.dispatch import Signal
+from pytest_django import Settings
 
 from celery import log, signals, states
-from celery.log import emergency_error, setup_logger
-
-
-class TestEmergencyError:
-    def test_writes_a_line_with_time_and_pid(self, tmp_path: Path) -> None:
-        emergency_error(str(tmp_path / "log"), "the disk is on fire")
-        emergency_error(tmp_path / "log", "still")
-
-        first, second = (tmp_path / "log").read_text().splitlines()
-        assert re.fullmatch(
-            rf"\[\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\S*: EMERGENCY/{os.getpid()}\] the disk is on fire", first
-        )
-        assert second.endswith("still")
-
-    def test_without_a_file_it_writes_to_standard_error(self, capfd: pytest.CaptureFixture[str]) -> None:
-        emergency_error(None, "the disk is on fire")
-
-        assert capfd.readouterr().err.endswith("the disk is on fire\n")
-
-    @pytest.mark.parametrize("path", ["/nonexistent/log", "/", "odd\0path", "x" * 5000])
-    def test_a_file_that_cannot_be_written_is_replaced_by_standard_error(
-        self, path: str, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        emergency_error(path, "the disk is on fire")
-
-        assert "the disk is on fire" in capfd.readouterr().err
-
-    def test_a_full_disk_is_replaced_by_standard_error(self, capfd: pytest.CaptureFixture[str]) -> None:
-        emergency_error("/dev/full", "the disk is full")
-
-        assert "the disk is full" in capfd.readouterr().err
-
-    def test_a_pipe_that_nobody_reads_is_not_waited_for(
-        self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        os.mkfifo(tmp_path / "log")
-
-        emergency_error(tmp_path / "log", "nobody listens")
-
-        assert "nobody listens" in capfd.readouterr().err
-
-    def test_text_that_utf_8_cannot_carry_is_escaped(self, tmp_path: Path) -> None:
-        emergency_error(tmp_path / "log", "lone \ud800")
-
-        assert (tmp_path / "log").read_text().endswith("lone \\ud800\n")
-
-    def test_uses_nothing_of_logging(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("logging.Logger.handle", lambda *_: pytest.fail("it logged"))
-        monkeypatch.setattr("sys.stderr", None)
-
-        emergency_error(tmp_path / "log", "broken")
-
-        assert (tmp_path / "log").read_text()
+from celery.log import setup_logger
 
 
 @pytest.fixture
@@ -115,54 +66,120 @@ class TestSetupLogger:
         assert log.current_file() == str(tmp_path / "log")
 
 
-class TestLogFile:
+class TestTheLoggingOfTheProject:
+    """LOGGING and the root logger are left alone, and no line is written twice."""
+
+    @pytest.fixture
+    def configured(self, root: logging.Logger) -> Iterator[Callable[..., StringIO]]:
+        """Configure logging as Django does of LOGGING, with one handler, and return what that writes to."""
+        top = logging.getLogger()
+        before = (top.handlers[:], top.level)
+        written = StringIO()
+
+        def configure(**loggers: Any) -> StringIO:
+            handlers = {"theirs": {"class": "logging.StreamHandler", "stream": written, "formatter": "plain"}}
+            formats = {"plain": {"format": "theirs: %(message)s"}}
+            dictConfig({"version": 1, "handlers": handlers, "formatters": formats, **loggers})
+            return written
+
+        yield configure
+        top.handlers[:], top.level = before
+        for name in ("celery", "celery.task", "celery.worker"):
+            logging.getLogger(name).disabled = False
+
+    def test_a_handler_that_it_gives_us_has_each_line_once(
+        self, configured: Callable[..., StringIO], tmp_path: Path
+    ) -> None:
+        written = configured(loggers={"celery": {"handlers": ["theirs"], "level": "DEBUG"}})
+
+        setup_logger(None, str(tmp_path / "log"), "%(message)s")
+        log.task_logger.debug("a line")
+
+        assert written.getvalue() == "theirs: a line\n"
+        assert (tmp_path / "log").read_text() == "a line\n"
+
+    def test_the_level_that_it_gives_us_holds_unless_we_are_told_another(
+        self, configured: Callable[..., StringIO], settings: Settings
+    ) -> None:
+        configured(loggers={"celery": {"handlers": ["theirs"], "level": "WARNING"}})
+
+        setup_logger()
+        assert log.current_level() == logging.WARNING
+
+        settings.CELERYD_DAEMON_LOG_LEVEL = "INFO"
+        setup_logger()
+        assert log.current_level() == logging.INFO
+
+        setup_logger("DEBUG")
+        assert log.current_level() == logging.DEBUG
+
+    def test_handlers_of_the_root_logger_are_left_alone(
+        self, configured: Callable[..., StringIO], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        written = configured(root={"handlers": ["theirs"], "level": "ERROR"})
+
+        setup_logger()
+        log.logger.error("a line")
+
+        assert written.getvalue() == ""
+        assert capsys.readouterr().err.count("a line") == 1
+        assert logging.getLogger().level == logging.ERROR
+
+    def test_who_wants_our_lines_in_the_root_logger_gets_them_once(
+        self, configured: Callable[..., StringIO], capsys: pytest.CaptureFixture[str], root: logging.Logger
+    ) -> None:
+        written = configured(root={"handlers": ["theirs"]})
+        root.addHandler(logging.NullHandler())
+
+        setup_logger()
+        log.logger.error("a line")
+
+        assert written.getvalue() == "theirs: a line\n"
+        assert capsys.readouterr().err == ""
+
+    def test_loggers_that_it_disables_are_ours_again(self, configured: Callable[..., StringIO], tmp_path: Path) -> None:
+        configured(disable_existing_loggers=True, root={"handlers": ["theirs"]})
+        assert log.task_logger.disabled
+
+        setup_logger("INFO", str(tmp_path / "log"), "%(message)s")
+        log.task_logger.info("a line")
+
+        assert (tmp_path / "log").read_text() == "a line\n"
+
+    def test_loggers_of_others_stay_disabled(self, configured: Callable[..., StringIO]) -> None:
+        other = logging.getLogger("celery_of_others")
+        configured(disable_existing_loggers=True)
+
+        setup_logger()
+
+        assert other.disabled
+
+
+class TestTheFormat:
+    @pytest.mark.parametrize("is_said", [True, False])
+    def test_json_is_said_or_set(self, root: logging.Logger, tmp_path: Path, settings: Settings, is_said: bool) -> None:
+        settings.CELERYD_DAEMON_LOG_FORMAT = "%(message)s" if is_said else "json"
+
+        setup_logger("INFO", str(tmp_path / "log"), "json" if is_said else None).info("told")
+
+        assert json.loads((tmp_path / "log").read_text())["message"] == "told"
+
+
+class TestTheStream:
+    """What is written without the logging module."""
+
     @pytest.fixture
     def path(self, root: logging.Logger, tmp_path: Path) -> Path:
         """The file that is logged to."""
         setup_logger("INFO", str(tmp_path / "log"), "%(message)s").info("first")
         return tmp_path / "log"
 
-    @pytest.mark.parametrize("is_told", [True, False])
-    def test_one_that_was_moved_away_is_opened_anew(self, path: Path, root: logging.Logger, is_told: bool) -> None:
+    def test_one_that_was_moved_away_is_opened_anew_when_that_is_told(self, path: Path) -> None:
         path.rename(path.with_name("log.1"))
 
-        if is_told:
-            log.reopen()
-        root.info("second")
+        log.reopen()
 
-        assert path.with_name("log.1").read_text() == "first\n"
-        assert path.read_text() == "second\n"
-
-    def test_one_that_was_replaced_is_opened_anew(self, path: Path, root: logging.Logger) -> None:
-        path.rename(path.with_name("log.1"))
-        path.write_text("made by another program\n")
-
-        root.info("second")
-
-        assert path.read_text() == "made by another program\nsecond\n"
-
-    def test_one_whose_folder_is_gone_is_kept_until_it_is_there_again(
-        self, root: logging.Logger, tmp_path: Path
-    ) -> None:
-        # given
-        folder, away = tmp_path / "folder", tmp_path / "away"
-        folder.mkdir()
-        setup_logger("INFO", str(folder / "log"), "%(message)s").info("first")
-
-        # when
-        folder.rename(away)
-        root.info("second")
-
-        # then
-        assert (away / "log").read_text() == "first\nsecond\n"
-
-        # when
-        folder.mkdir()
-        root.info("third")
-
-        # then
-        assert (folder / "log").read_text() == "third\n"
-        assert (away / "log").read_text() == "first\nsecond\n"
+        assert path.read_text() == ""
 
     def test_what_needs_a_descriptor_writes_into_the_same_file(self, path: Path) -> None:
         log.write("stacks\n")
@@ -219,6 +236,25 @@ class TestLines:
         signals.notify(signals.task_finished, **facts)
 
         assert [record.getMessage() for record in lines.records] == ["Task shop.add[some id] done in 0.500 s."]
+
+    def test_a_line_about_a_task_has_fields_for_machines(self, lines: pytest.LogCaptureFixture) -> None:
+        # given
+        until = datetime(2026, 11, 1, tzinfo=UTC)
+        known = {"name": "shop.add", "task_id": "some id"}
+
+        # when
+        signals.notify(signals.task_finished, **known, state=states.DONE, runtime=0.5, error="")
+        signals.notify(signals.task_finished, **known, state=states.FAILURE, runtime=0.5, error="ValueError")
+        signals.notify(signals.task_retried, **known, attempt=2, until=until, error="ValueError")
+        signals.notify(signals.job_dead, **known, reason="it crashed")
+        signals.notify(signals.job_postponed, **known, until=until, reason="")
+
+        # then
+        fields = [vars(record) for record in lines.records]
+        assert {(record["task_id"], record["task_name"]) for record in fields} == {("some id", "shop.add")}
+        assert [record.get("state") for record in fields] == ["DONE", "FAILURE", "RETRY", None, None]
+        assert [record.get("runtime") for record in fields] == [0.5, 0.5, None, None, None]
+        assert [record.get("until") for record in fields] == [None, None, until, None, until]
 
     @pytest.mark.parametrize(
         ("timeout", "text"),

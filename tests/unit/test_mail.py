@@ -10,7 +10,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.test import override_settings
 from pytest_django import Settings
 
-from celery import mail, signals, states
+from celery import mail, mailceiling, signals, states
 from celery.registry import tasks
 from celery.task import Task, task
 from tests.helpers import eventually
@@ -163,9 +163,9 @@ class TestASlowMailServer:
         assert not slow.gate.is_set()
 
     def test_more_than_may_wait_are_dropped_with_a_line(
-        self, slow: type[Slow], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, slow: type[Slow], settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(mail, "MOST_PER_HOUR", 1000)
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 1000
         finish()
         eventually(lambda: not slow.asked.empty())
 
@@ -208,32 +208,46 @@ class TestTheCeiling:
         task(name="shop.ship")(finish)
 
     def test_a_task_that_fails_all_the_time_causes_few(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, settings: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(mail, "MOST_PER_HOUR", 3)
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 3
 
         for number in range(10):
             finish(task_id=f"id-{number}")
 
         assert len(outbox()) == 3
-        assert caplog.messages == ["Task shop.pay failed 3 times within an hour; its e-mails pause."]
+        assert caplog.messages == ["Task shop.pay failed more than 3 times within an hour; its e-mails pause."]
 
-    def test_is_every_tasks_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(mail, "MOST_PER_HOUR", 1)
+    def test_is_twenty_unless_the_setting_says_otherwise(self) -> None:
+        for number in range(30):
+            finish(task_id=f"id-{number}")
+
+        assert len(outbox()) == 20
+
+    def test_zero_sends_none_and_says_nothing(self, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 0
+
+        finish()
+
+        assert outbox() == []
+        assert caplog.messages == []
+
+    def test_is_every_tasks_own(self, settings: Settings) -> None:
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 1
         for name in ("shop.pay", "shop.ship", "shop.pay"):
             finish(name=name)
 
         assert [sent.subject.split()[3] for sent in outbox()] == ["shop.pay", "shop.ship"]
 
     def test_the_next_one_after_an_hour_tells_of_those_that_were_held_back(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = 1000.0
-        monkeypatch.setattr(mail, "MOST_PER_HOUR", 1)
-        monkeypatch.setattr(mail, "time", Clock(lambda: now))
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 1
+        monkeypatch.setattr(mailceiling, "time", Clock(lambda: now))
         for _ in range(5):
             finish()
-        now += mail.HOUR
+        now += mailceiling.HOUR
 
         finish()
 
@@ -241,14 +255,32 @@ class TestTheCeiling:
         assert "more failures" not in first.body
         assert "4 more failures of this task had no e-mail of their own" in second.body
 
-    def test_names_that_are_no_tasks_share_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(mail, "MOST_PER_HOUR", 2)
+    def test_names_that_are_no_tasks_share_one(self, settings: Settings) -> None:
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 2
 
         for number in range(10):
             signals.notify(signals.job_dead, task_id="x", name=f"invented {number}", reason="unknown")
 
         assert len(outbox()) == 2
-        assert len(mail._postman._ceiling._sent) == 1
+
+    def test_is_the_workers_and_not_the_processs(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 1
+        finish()
+        mail.flush()
+        monkeypatch.setattr("os.getpid", lambda: -1)
+
+        finish()
+
+        assert len(outbox()) == 1
+
+    def test_begins_anew_with_a_worker(self, settings: Settings) -> None:
+        settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 1
+        finish()
+        mail.connect()
+
+        finish()
+
+        assert len(outbox()) == 2
 
 
 class Clock:

@@ -1,6 +1,7 @@
 import fcntl
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from celery import platform
-from celery.platform import FileWatch, PIDFile, die_with_parent, remove_pidfile, require_linux
+from celery.platform import FileWatch, PIDFile, die_with_parent, remove_pidfile, require_linux, umask_of
 
 
 @pytest.fixture
@@ -59,6 +60,34 @@ class TestPIDFile:
 
         with pytest.raises(SystemExit, match="is no pid file"):
             PIDFile(tmp_path / "fifo").write()
+
+    @pytest.mark.parametrize("device", ["/dev/null", "/dev/full", "/"])
+    def test_a_device_or_a_folder_is_none(self, device: str) -> None:
+        with pytest.raises(SystemExit, match=r"is no pid file|cannot be written: Is a directory"):
+            PIDFile(device).acquire()
+
+        assert Path(device).exists()
+
+    @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0, 0o644)])
+    def test_may_be_read_by_all_unless_the_umask_says_otherwise(self, path: Path, mask: int, mode: int) -> None:
+        file, before = PIDFile(path), os.umask(mask)
+        try:
+            file.acquire()
+        finally:
+            os.umask(before)
+
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        file.release()
+
+    def test_an_empty_one_is_taken_over(self, path: Path) -> None:
+        """A full disk, or a crash between making and writing it."""
+        path.touch()
+        file = PIDFile(path)
+
+        file.acquire()
+
+        assert path.read_text() == f"{os.getpid()}\n"
+        file.release()
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to be had")
     def test_a_full_disk_is_told(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +169,20 @@ class TestPIDFile:
     def test_a_folder_that_is_missing_ends_the_program_with_a_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(SystemExit, match="cannot be written: No such file or directory"):
             PIDFile(tmp_path / "nowhere" / "celeryd.pid").acquire()
+
+
+class TestUmask:
+    @pytest.mark.parametrize(
+        ("value", "mask"),
+        [("027", 0o27), ("22", 0o22), (" 0o077 ", 0o77), ("0", 0), ("777", 0o777), (0o027, 0o27), (0, 0)],
+    )
+    def test_text_is_octal_and_a_number_is_itself(self, value: int | str, mask: int) -> None:
+        assert umask_of(value) == mask
+
+    @pytest.mark.parametrize("value", ["", "8", "1000", "-22", "0x12", "u=rw", "2 2", -1, 0o1000, "٢٢"])
+    def test_what_is_none_is_refused_with_an_example(self, value: int | str) -> None:
+        with pytest.raises(ValueError, match="is no umask: write octal digits from 000 to 777, such as 022 or 027"):
+            umask_of(value)
 
 
 class TestProcesses:
