@@ -1,4 +1,4 @@
-"""celery/logfile.py: whatever happens to the file, lines are whole and no process ends of it."""
+"""celery/log/file.py: whatever happens to the file, lines are whole and no process ends of it."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celery.logfile import LogFile, emergency_error
+from celery.log.file import LogFile, emergency_error
 
 
 class TestEmergencyError:

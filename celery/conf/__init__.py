@@ -1,20 +1,20 @@
 """The settings: one table. Read them at use, as ``conf.DAEMON_CONCURRENCY``.
 
 Every name is looked up in Django's settings when it is asked for, so that ``override_settings`` works. The rows are in
-`celery.conf_project` and `celery.conf_worker`. The system checks, ``manage.py celery_settings`` and the settings page
+`celery.conf.project` and `celery.conf.worker`. The system checks, ``manage.py celery_settings`` and the settings page
 of the documentation are made from them.
 """
 
 from typing import Any, Final
 
-from celery import conf_project, conf_worker
-from celery.conf_worker import LOG_LEVELS
-from celery.setting import Setting
+from celery.conf import project, worker
+from celery.conf.setting import Setting
+from celery.conf.worker import LOG_LEVELS
 
 __all__ = ["BY_CONSTANT", "BY_NAME", "LOG_LEVELS", "MEANINGLESS", "SETTINGS", "TOPICS", "Setting"]
 
 #: The settings by what they are about, in the order of the documentation.
-TOPICS: Final[dict[str, tuple[Setting, ...]]] = {**conf_project.TOPICS, **conf_worker.TOPICS}
+TOPICS: Final[dict[str, tuple[Setting, ...]]] = {**project.TOPICS, **worker.TOPICS}
 SETTINGS: Final = tuple(one for topic in TOPICS.values() for one in topic)
 
 BY_CONSTANT: Final[dict[str, Setting]] = {one.constant: one for one in SETTINGS}

@@ -13,8 +13,8 @@ from typing import Any, Final, TextIO
 from django.conf import settings
 
 from celery import conf, signals, states
-from celery.logfile import LogFile, emergency_error
-from celery.logjson import JSONFormatter
+from celery.log.file import LogFile, emergency_error
+from celery.log.json_lines import JSONFormatter
 
 __all__ = [
     "JSON",

@@ -1,4 +1,4 @@
-"""celery/logjson.py: one object a line, whatever is in it."""
+"""celery/log/json_lines.py: one object a line, whatever is in it."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery.logjson import JSONFormatter
+from celery.log.json_lines import JSONFormatter
 
 
 def line(message: str = "told", *args: Any, level: int = logging.INFO, exc_info: Any = None, **extra: Any) -> str:

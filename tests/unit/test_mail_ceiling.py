@@ -1,11 +1,11 @@
-"""celery/mailceiling.py: so many e-mails a task and hour, counted by all processes of a worker together."""
+"""celery/mail/ceiling.py: so many e-mails a task and hour, counted by all processes of a worker together."""
 
 import mmap
 
 import pytest
 
-from celery import mailceiling
-from celery.mailceiling import HOUR, SLOTS, STEPS, Answer, Ceiling
+from celery.mail import ceiling as counting
+from celery.mail.ceiling import HOUR, SLOTS, STEPS, Answer, Ceiling
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(mailceiling, "time", made)
+    monkeypatch.setattr(counting, "time", made)
     return made
 
 
@@ -68,7 +68,7 @@ def test_any_name_has_its_count(ceiling: Ceiling, name: str) -> None:
 
 def test_tasks_that_meet_in_a_slot_have_counts_of_their_own(ceiling: Ceiling, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {f"task {number}": SLOTS * (number + 1) for number in range(STEPS)}
-    monkeypatch.setattr(mailceiling, "_key", keys.__getitem__)
+    monkeypatch.setattr(counting, "_key", keys.__getitem__)
 
     assert all(ceiling.ask(name, 1).is_admitted for name in keys)
     assert not any(ceiling.ask(name, 1).is_admitted for name in keys)
@@ -79,7 +79,7 @@ def test_one_task_too_many_for_the_table_shares_and_takes_over_what_is_past(
 ) -> None:
     # given
     keys = {f"task {number}": SLOTS * (number + 1) for number in range(STEPS + 1)}
-    monkeypatch.setattr(mailceiling, "_key", keys.__getitem__)
+    monkeypatch.setattr(counting, "_key", keys.__getitem__)
     *own, late = keys
     for name in own:
         ceiling.ask(name, 1)
@@ -96,4 +96,4 @@ def test_the_table_has_a_fixed_size_however_many_tasks_there_are(ceiling: Ceilin
         ceiling.ask(f"task {number}", 1)
 
     assert isinstance(ceiling._memory, mmap.mmap)
-    assert len(ceiling._memory) == SLOTS * mailceiling.SLOT.size
+    assert len(ceiling._memory) == SLOTS * counting.SLOT.size

@@ -18,7 +18,7 @@ from django.core.mail import mail_admins
 from django.db import close_old_connections
 
 from celery import conf, signals, states
-from celery.mailceiling import Answer, Ceiling
+from celery.mail.ceiling import Answer, Ceiling
 from celery.registry import tasks
 
 logger = logging.getLogger("celery.mail")

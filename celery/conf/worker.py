@@ -6,7 +6,7 @@ from typing import Final
 
 from django.conf import settings as django_settings
 
-from celery.setting import NUMBER, setting
+from celery.conf.setting import NUMBER, setting
 
 
 def _cpu_count() -> int:

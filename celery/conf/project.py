@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from celery.setting import NUMBER, setting
+from celery.conf.setting import NUMBER, setting
 
 
 def _classic_broker_url() -> str:
