@@ -13,7 +13,8 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import nested_parse_with_titles
 
-from celery import checks, conf, conf_project, conf_worker
+from celery import checks, conf
+from celery.conf import project, worker
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -41,7 +42,7 @@ class SettingsDirective(Described):
     """``.. celery-settings::``."""
 
     page = settings_text.page
-    sources = (conf.__file__, conf_project.__file__, conf_worker.__file__, settings_text.__file__)
+    sources = (conf.__file__, project.__file__, worker.__file__, settings_text.__file__)
 
 
 class ChecksDirective(Described):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from celery.bin.options import OPTIONS
 from celery.conf import TOPICS, Setting
-from celery.setting import LARGEST
+from celery.conf.setting import LARGEST
 
 #: Defaults that are found out when they are asked for, in words.
 COMPUTED = {

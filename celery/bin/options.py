@@ -16,7 +16,7 @@ from django.core.management import CommandError
 
 from celery import conf
 from celery.bin import values
-from celery.setting import Setting
+from celery.conf.setting import Setting
 
 PREFIX: Final = "CELERYD_"
 #: How alike a variable must be to that of an option to be taken for a slip of the hand, from 0 to 1.

@@ -11,8 +11,8 @@ from celery import conf
 from celery.calling import HIGHEST_PRIORITY
 from celery.checks.rabbitmq import queue_trouble
 from celery.checks.values import has_type, is_amqp, shown, sound
+from celery.conf.setting import LARGEST, NUMBER
 from celery.registry import tasks
-from celery.setting import LARGEST, NUMBER
 
 #: How the names of the tasks begin that are part of this package.
 OURS: Final = "celery."

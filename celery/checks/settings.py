@@ -11,7 +11,7 @@ from kombu.serialization import registry as serializers
 
 from celery import conf
 from celery.checks.values import has_type, shown, shown_of, sound
-from celery.setting import Setting
+from celery.conf.setting import Setting
 
 PREFIXES: Final = ("CELERY_", "CELERYD_")
 #: Names and content types of serializers that run any code when they are read.

@@ -4,7 +4,7 @@ import re
 from typing import Any, Final
 
 from celery import conf
-from celery.setting import Setting
+from celery.conf.setting import Setting
 
 LONGEST: Final = 80
 HIDDEN: Final = "(hidden)"

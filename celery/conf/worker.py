@@ -69,18 +69,18 @@ LIMITS: Final = (
         "CELERYD_TASK_TIME_LIMIT",
         None,
         NUMBER,
-        "Seconds after which the process of a running task is killed, and the task has failed; None: no limit. "
+        "Seconds after which the process of a running task is killed, and the task has failed; None or 0: no limit. "
         "time_limit of a task overrides it.",
-        minimum=0.1,
+        minimum=0,
     ),
     setting(
         "TASK_SOFT_TIME_LIMIT",
         "CELERYD_TASK_SOFT_TIME_LIMIT",
         None,
         NUMBER,
-        "Seconds after which SoftTimeLimitExceeded is raised in a running task; None: no limit. "
+        "Seconds after which SoftTimeLimitExceeded is raised in a running task; None or 0: no limit. "
         "soft_time_limit of a task overrides it.",
-        minimum=0.1,
+        minimum=0,
     ),
     setting(
         "MAX_TASKS_PER_CHILD",

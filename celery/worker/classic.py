@@ -198,6 +198,10 @@ class WorkController:
             name=f"{platform.node()}.{os.getpid()}"[:255],
             queues=(conf.AMQP_CONSUMER_QUEUE,),
             children=self.concurrency,
+            time_limit=conf.TASK_TIME_LIMIT,
+            soft_time_limit=conf.TASK_SOFT_TIME_LIMIT,
+            max_tasks=conf.MAX_TASKS_PER_CHILD,
+            max_memory=conf.MAX_MEMORY_PER_CHILD,
             drain_timeout=float(conf.DRAIN_TIMEOUT),
             beat=bool(conf.DAEMON_BEAT),
         )

@@ -35,15 +35,20 @@ word    celery.states
 fact    celery.arguments
 fact    celery.calling
 fact    celery.conf
+fact    celery.conf.project
+fact    celery.conf.setting
+fact    celery.conf.worker
 fact    celery.current
 fact    celery.discovery
 fact    celery.log
+fact    celery.log.file
+fact    celery.log.json_lines
 fact    celery.mail
+fact    celery.mail.ceiling
 fact    celery.message                              kombu.serialization kombu.utils.json
 fact    celery.platform
 fact    celery.registry
 fact    celery.retries
-fact    celery.setting
 fact    celery.timer
 
 port    celery.backends
@@ -55,6 +60,7 @@ port    celery.broker.base
 port    celery.broker.outbox
 port    celery.broker.store
 port    celery.broker.store.base
+port    celery.broker.store.depths
 port    celery.broker.store.statements
 port    celery.broker.store.workers
 port    celery.broker.taking
@@ -95,39 +101,75 @@ core    celery.worker.connections
 core    celery.worker.crew
 core    celery.worker.dispatcher
 core    celery.worker.errands
+core    celery.worker.health
 core    celery.worker.heartbeat
 core    celery.worker.inline
 core    celery.worker.intake
 core    celery.worker.job
+core    celery.worker.listener
+core    celery.worker.limits
+core    celery.worker.options
 core    celery.worker.process                       billiard
 core    celery.worker.relay
 core    celery.worker.rescue
+core    celery.worker.restarts
 core    celery.worker.slots
 core    celery.worker.steward
+core    celery.worker.stopping
 core    celery.worker.supervisor
+core    celery.worker.systemd
+core    celery.worker.tally
 core    celery.worker.twins
 core    celery.worker.window
 core    celery.worker.writer
 core    celery.worker.writes
 
+face    celery.admin                                celery.models
+face    celery.admin.actions
+face    celery.admin.base
+face    celery.admin.charts
+face    celery.admin.figures
+face    celery.admin.filters                        celery.models
+face    celery.admin.messages                       celery.models
+face    celery.admin.overview                       celery.models
+face    celery.admin.paging
+face    celery.admin.periodic                       celery.models cronsim
+face    celery.admin.results                        celery.models
+face    celery.admin.scales
+face    celery.admin.shown                          celery.models
+face    celery.admin.tiles
+face    celery.admin.workers                        celery.models
 face    celery.apps
 face    celery.bin
+face    celery.bin.autoreload
 face    celery.bin.celeryd
+face    celery.bin.entry
+face    celery.bin.options
+face    celery.bin.ping
+face    celery.bin.preflight
+face    celery.bin.values
 face    celery.checks
 face    celery.checks.databases
 face    celery.checks.places
+face    celery.checks.rabbitmq
+face    celery.checks.registered                    kombu.serialization
 face    celery.checks.settings                      kombu.serialization
+face    celery.checks.values
 face    celery.checks.views
+face    celery.checks.worker
 face    celery.dead                                 celery.models
+face    celery.history                              celery.models
 face    celery.management
 face    celery.management.commands
 face    celery.management.commands.celery_dead      celery.models
-face    celery.management.commands.celery_status    celery.models
+face    celery.management.commands.celery_settings
+face    celery.management.commands.celery_status
 face    celery.management.commands.celeryd
 face    celery.management.output
 face    celery.messaging
 face    celery.progress                             tqdm
 face    celery.result
+face    celery.status                               celery.models
 face    celery.task
 face    celery.task.base
 face    celery.task.periodic
@@ -143,6 +185,7 @@ face    celery.testing.recording
 face    celery.testing.running
 face    celery.urls
 face    celery.views
+face    celery.waiting                              celery.models
 """
 
 MAY_IMPORT: Final = {
@@ -379,6 +422,8 @@ word    celery.words
 fact    celery.arguments
 fact    celery.calling
 fact    celery.conf
+fact    celery.conf.project
+fact    celery.conf.worker
 port    celery.port
 driver  celery.driver
 core    celery.core         billiard

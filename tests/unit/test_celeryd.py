@@ -105,8 +105,8 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("given", "text"),
         [
-            ({"time_limit": 0.0}, "--time-limit must be at least 0.1, not 0.0"),
-            ({"time_limit": float("nan")}, "--time-limit must be at least 0.1, not nan"),
+            ({"time_limit": -1.0}, "--time-limit must be at least 0, not -1.0"),
+            ({"time_limit": float("nan")}, "--time-limit must be at least 0, not nan"),
             ({"soft_time_limit": float("inf")}, "--soft-time-limit must be at most 315,360,000, not inf"),
             ({"max_tasks_per_child": 0}, "--max-tasks-per-child must be at least 1, not 0"),
             ({"max_memory_per_child": 5}, "--max-memory-per-child must be at least 1024, not 5"),

@@ -8,7 +8,7 @@ from django.test import override_settings
 from pytest_django import Settings
 
 from celery import conf
-from celery.setting import Setting
+from celery.conf.setting import Setting
 
 ALL = pytest.mark.parametrize("setting", conf.SETTINGS, ids=lambda setting: setting.name)
 

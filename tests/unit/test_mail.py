@@ -10,7 +10,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.test import override_settings
 from pytest_django import Settings
 
-from celery import mail, mailceiling, signals, states
+from celery import mail, signals, states
+from celery.mail import ceiling
 from celery.registry import tasks
 from celery.task import Task, task
 from tests.helpers import eventually
@@ -244,10 +245,10 @@ class TestTheCeiling:
     ) -> None:
         now = 1000.0
         settings.CELERY_TASK_ERROR_EMAILS_PER_HOUR = 1
-        monkeypatch.setattr(mailceiling, "time", Clock(lambda: now))
+        monkeypatch.setattr(ceiling, "time", Clock(lambda: now))
         for _ in range(5):
             finish()
-        now += mailceiling.HOUR
+        now += ceiling.HOUR
 
         finish()
 

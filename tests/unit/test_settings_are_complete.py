@@ -12,8 +12,8 @@ from pytest_django import Settings
 
 from celery import backends, conf
 from celery.bin.values import MOST_CHILDREN
+from celery.conf.setting import LARGEST, Setting
 from celery.message import LARGEST_COUNT
-from celery.setting import LARGEST, Setting
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TYPE, VALUE = "celery.E002", "celery.E003"
@@ -60,8 +60,8 @@ WRONG: Final[dict[str, list[tuple[Any, str]]]] = {
     "CELERYD_BEAT": SWITCH,
     "CELERYD_DRAIN_TIMEOUT": SECONDS,
     "CELERYD_LEASE": [*SECONDS, (0.5, VALUE)],
-    "CELERYD_TASK_TIME_LIMIT": [*SECONDS, (0, VALUE)],
-    "CELERYD_TASK_SOFT_TIME_LIMIT": [*SECONDS, (0, VALUE)],
+    "CELERYD_TASK_TIME_LIMIT": [*SECONDS, (-1, VALUE)],
+    "CELERYD_TASK_SOFT_TIME_LIMIT": [*SECONDS, (-1, VALUE)],
     "CELERYD_MAX_TASKS_PER_CHILD": [*COUNT, (0, VALUE)],
     "CELERYD_MAX_MEMORY_PER_CHILD": [*COUNT, (200, VALUE), (2048, "celery.E019")],
     "CELERY_CRASH_LIMIT": [*COUNT, (0, VALUE), (32768, VALUE)],

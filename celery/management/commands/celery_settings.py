@@ -17,8 +17,8 @@ from django.db import connections
 from celery import backends, broker, conf
 from celery.bin.options import OPTIONS, Option
 from celery.checks.values import HIDDEN, is_secret, without_password
+from celery.conf.setting import Setting
 from celery.management.output import table
-from celery.setting import Setting
 
 DEFAULT: Final = "default"
 #: The source where settings have no module: settings.configure(), or override_settings in a test.
