@@ -65,6 +65,10 @@ class TaskExpired(CeleryError):
     """The task was not started before its ``expires``."""
 
 
+class TaskDropped(CeleryError):
+    """A person deleted the message of the task before a worker took it."""
+
+
 class WorkerLost(CeleryError):
     """The process that ran the task died, and kept dying when it was tried again."""
 
@@ -171,7 +175,10 @@ __all__ = [
     "ResultBackendUnusable",
     "RetryTask",
     "SchemaMissing",
+    "SoftTimeLimitExceeded",
+    "TaskDropped",
     "TaskExpired",
+    "TimeLimitExceeded",
     "TimeoutError",
     "UndecodableMessage",
     "UnencodableResult",

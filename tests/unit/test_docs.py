@@ -3,6 +3,7 @@
 That it builds without a warning is seen by `make docs`.
 """
 
+import ast
 import doctest
 import importlib
 import os
@@ -18,7 +19,7 @@ from types import ModuleType
 
 import pytest
 
-from celery import conf, registry, result
+from celery import conf, exceptions, registry, result
 from celery.task import base
 from celery.testing import run_inline, worker
 
@@ -35,11 +36,23 @@ CITATION = re.compile(r"``([\w/]+\.py)(?:: ([\w.]+))?``")
 FILE_LINK = re.compile(r"`[^`<]+<([^>:]+)>`_")
 PAGE_LINK = re.compile(r":doc:`(?:[^`<]+<)?([^`>]+)>?`")
 READING = re.compile(r"^\.\. (?:include|literalinclude):: (\S+)$", re.MULTILINE)
-#: A block of Python that says what it imports is complete.
-BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", re.MULTILINE)
+#: A block of Python that says what it imports is complete; on the other pages, where it also has a task.
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 COMPLETE = [block for block in map(textwrap.dedent, BLOCK.findall(README.read_text())) if "import " in block]
-#: Names of pages as they stand in the README, and what they lead to, there and in the HTML.
-TARGET = re.compile(r"^\.\. _(\S+): (\S+)$", re.MULTILINE)
+#: The tutorial is followed by tests/integration/test_tutorial.py, the modules have tests of their own.
+TOLD = [path for path in PAGES if path.name != "tutorial.rst" and path.parent.name != "api"]
+SHOWN = [
+    (path.name, block)
+    for path in TOLD
+    for block in map(textwrap.dedent, BLOCK.findall(path.read_text()))
+    if "import task" in block
+]
+#: Pages on which what looks like a setting is one: not a variable of the environment, not one of Celery 5.
+NAMING_SETTINGS = (
+    *("errors", "faq", "from_02", "introduction", "operating", "rabbitmq", "sending", "states", "transactions"),
+    *("backends", "brokers", "periodic", "retries", "tasksets", "testing", "tutorial"),
+)
+LOGGING = re.compile(r"logger\.(warning|error|exception|critical|log)$")
 TOCTREE = re.compile(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   \S+\n)+)", re.MULTILINE)
 
 
@@ -92,6 +105,23 @@ def _in_module(module: ModuleType) -> list[doctest.DocTest]:
 @pytest.mark.usefixtures("_patient_worker", "_examples")
 def test_the_examples_of_the_readme_are_true() -> None:
     assert not _failures(_in_text(README))
+
+
+@pytest.mark.usefixtures("_patient_worker", "_examples")
+@pytest.mark.parametrize("path", [path for path in TOLD if ">>> " in path.read_text()], ids=lambda path: path.name)
+def test_the_examples_of_a_page_are_true(path: Path) -> None:
+    assert not _failures(_in_text(path))
+
+
+@pytest.mark.usefixtures("_examples")
+@pytest.mark.parametrize("number", range(len(SHOWN)), ids=[name for name, _ in SHOWN])
+def test_the_tasks_that_a_page_shows_can_be_defined(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"shown_{number}.py").write_text(SHOWN[number][1])
+    monkeypatch.syspath_prepend(tmp_path)
+
+    importlib.import_module(f"shown_{number}")
 
 
 @pytest.mark.django_db
@@ -221,9 +251,13 @@ def test_the_readme_says_that_it_is_not_the_celery_of_pypi() -> None:
     assert "pip uninstall celery" in first_screen
 
 
-@pytest.mark.parametrize("word", re.findall(r"``(CELERYD?_[A-Z_]+)``", README.read_text()))
-def test_a_setting_that_the_readme_names_exists(word: str) -> None:
-    assert word in conf.BY_NAME
+@pytest.mark.parametrize(
+    "path", [README, *(DOCS / f"{name}.rst" for name in NAMING_SETTINGS)], ids=lambda path: path.name
+)
+def test_a_setting_that_a_page_names_exists(path: Path) -> None:
+    named = set(re.findall(r"`(CELERYD?_[A-Z_]+)`", path.read_text()))
+
+    assert named <= {*conf.BY_NAME}
 
 
 # The page of settings
@@ -239,7 +273,7 @@ def text(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_page_of_settings_describes_each_of_them(text: ModuleType) -> None:
     described = [line.removeprefix(".. confval:: ") for line in text.page() if line.startswith(".. confval")]
 
-    assert described == sorted(conf.BY_NAME)
+    assert described == [setting.name for topic in conf.TOPICS.values() for setting in topic]
 
 
 def test_the_page_of_settings_has_each_sentence_and_default(text: ModuleType) -> None:
@@ -254,6 +288,49 @@ def test_the_page_of_settings_is_made_by_the_extension() -> None:
     assert ".. celery-settings::" in (DOCS / "settings.rst").read_text()
 
 
+# The pages of errors and of operating
+
+
+@pytest.mark.parametrize("name", exceptions.__all__)
+def test_an_error_is_on_the_page_of_errors(name: str) -> None:
+    assert f"``{name}``" in (DOCS / "errors.rst").read_text()
+
+
+def _log_lines(path: Path) -> Iterator[str]:
+    """Yield the sentences that a module logs as a warning or worse, with ``...`` for what varies."""
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            nodes = list(ast.walk(function))
+            texts = {ast.unparse(node.targets[0]): node.value for node in nodes if isinstance(node, ast.Assign)}
+            for node in nodes:
+                if isinstance(node, ast.Call) and (found := LOGGING.search(ast.unparse(node.func))):
+                    said = node.args[1 if found[1] == "log" else 0]
+                    text = texts.get(ast.unparse(said), said)
+                    is_fixed = isinstance(text, ast.Constant)
+                    yield re.sub(r"%[.\d]*[a-z]", "...", ast.literal_eval(text) if is_fixed else ast.unparse(text))
+
+
+LOG_LINES = sorted(
+    {
+        (path.relative_to(ROOT).as_posix(), line)
+        for path in (ROOT / "celery").rglob("*.py")
+        if "testing" not in path.parts and path.name != "inline.py"
+        for line in _log_lines(path)
+    }
+)
+
+
+def test_there_are_log_lines() -> None:
+    assert len(LOG_LINES) > 30
+
+
+@pytest.mark.parametrize(("file", "line"), LOG_LINES)
+def test_a_warning_in_the_log_is_explained(file: str, line: str) -> None:
+    explained = re.findall(r"^``(.+)``$", (DOCS / "operating.rst").read_text(), re.MULTILINE)
+
+    assert line in {one for text in explained for one in text.split("``, ``")}, file
+
+
 # Links and names
 
 
@@ -262,16 +339,8 @@ def test_every_link_leads_to_a_file(path: Path) -> None:
     text = path.read_text()
     pages = [f"{name}.rst" for name in PAGE_LINK.findall(text)]
 
-    named = [target.replace(".html", ".rst") for _, target in TARGET.findall(text) if "://" not in target]
-    for target in [*FILE_LINK.findall(text), *READING.findall(text), *pages, *named]:
+    for target in [*FILE_LINK.findall(text), *READING.findall(text), *pages]:
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
-
-
-def test_the_pages_that_the_readme_names_are_found_from_the_html_too() -> None:
-    in_readme, in_html = (dict(TARGET.findall(path.read_text())) for path in (README, DOCS / "index.rst"))
-
-    assert in_readme
-    assert in_html == {name: f"{Path(name).stem}.html" for name in in_readme}
 
 
 def test_every_page_is_reached_from_the_first() -> None:
