@@ -44,10 +44,13 @@ TEST = [
     "pytest-randomly>=3.16",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "PyYAML>=6.0",
     "rich>=13.9",
     "ruff>=0.17,<0.18",  # all rules are on, and each release brings new ones
+    "selenium>=4.30",
     "setuptools>=77",
     "types-PyMySQL",
+    "types-PyYAML",
     "types-tqdm",
 ]
 
@@ -62,7 +65,7 @@ setup(
     license_files=["LICENSE", "AUTHORS"],
     keywords=["django", "task", "job", "queue", "worker", "amqp", "rabbitmq"],
     packages=find_packages(include=["celery", "celery.*"]),
-    package_data={"celery": ["py.typed"]},
+    package_data={"celery": ["py.typed", "templates/**/*.html", "static/**/*"]},
     python_requires=">=3.11",
     install_requires=["Django>=5.2", "kombu>=5.7", "billiard>=4.3", "cronsim>=2.6"],
     extras_require={
@@ -74,7 +77,7 @@ setup(
         "docs": DOCS,
         "test": TEST,
     },
-    entry_points={"console_scripts": ["celeryd = celery.bin.celeryd:main"]},
+    entry_points={"console_scripts": ["celeryd = celery.bin.entry:main"]},
     zip_safe=False,
     classifiers=[
         "Development Status :: 3 - Alpha",

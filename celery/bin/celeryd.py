@@ -22,6 +22,7 @@ from celery.bin.preflight import preflight, warn_of_threads
 from celery.bin.values import MOST_CHILDREN
 from celery.platform import DAEMON_UMASK, PIDFile, daemonize, require_linux
 from celery.worker import connections as worker_connections
+from celery.worker import listener
 from celery.worker.options import Options
 from celery.worker.supervisor import Supervisor
 
@@ -88,9 +89,11 @@ def run(options: Mapping[str, Any]) -> int:
     worker_connections.prepare()
     preflight()
     warn_of_threads()
+    if socket := chosen(options, "socket"):
+        listener.refuse(socket)  # now, while there is a terminal that can be told
     pidfile = _held(options, mask)
-    supervisor = Supervisor(worker_options(options))  # its name has the pid, which is the daemon's from here on
     try:
+        supervisor = Supervisor(worker_options(options))  # its name has the pid, which is the daemon's from here on
         code = supervisor.run()
     finally:
         if pidfile:

@@ -1,5 +1,6 @@
 """One forked process of the worker: its start, what it does first, and how it ended."""
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -8,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from billiard.context import ForkProcess
@@ -86,6 +87,15 @@ def describe_exit(code: int) -> str:
         return f"signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"signal {-code}"
+
+
+def reap_strangers(ours: Collection[int]) -> None:
+    """Reap processes that have ended and are not `ours`: what tasks left behind comes to pid 1 of a container."""
+    with contextlib.suppress(ChildProcessError):  # there is none at all
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in ours:  # it is buried in its turn
+                return
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED | os.WNOHANG)
 
 
 def dump_stacks(family: Iterable[Offspring]) -> None:

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final
 
 from django.db import connections
@@ -21,11 +21,12 @@ from celery import broker, log
 from celery.worker import channel, dispatcher, steward
 from celery.worker.child import Child, Seat
 from celery.worker.dispatcher import Dispatcher
-from celery.worker.limits import Bounds
-from celery.worker.process import Offspring, Wakeup, describe_exit, dump_stacks
+from celery.worker.health import Health
+from celery.worker.options import Options
+from celery.worker.process import Offspring, Wakeup, describe_exit, dump_stacks, reap_strangers
 from celery.worker.restarts import Restarts
 from celery.worker.slots import Slots
-from celery.worker.steward import Identity, Steward
+from celery.worker.steward import Steward
 from celery.worker.stopping import Stopping
 
 #: Exit codes: all done; work was given back because the time to drain was over.
@@ -35,20 +36,10 @@ ABANDONED: Final = 3
 #: Seconds beyond the drain's deadline that the dispatcher, then the steward, get to give back what is left.
 GRACE: Final = 5.0
 LONGEST_SLEEP: Final = 1.0
+#: The pid of the process that inherits all orphans, in a container.
+INIT: Final = 1
 #: Seconds until a process is tried again that could not be started.
 RESOURCE_PAUSE: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options(Bounds):
-    """How a worker runs. `drain_timeout` in seconds; `beat`: whether it sends periodic tasks; `socket`: for pings."""
-
-    name: str
-    queues: tuple[str, ...]
-    children: int
-    drain_timeout: float
-    beat: bool = True
-    socket: str | None = None
 
 
 class Supervisor:
@@ -66,6 +57,7 @@ class Supervisor:
         self._restarts = Restarts()
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._stopping = Stopping(options.drain_timeout)
+        self._health = Health(options, self._slots)
         self._abandoned = False
 
     @property
@@ -89,8 +81,12 @@ class Supervisor:
             self._kill_overdue(time.monotonic())
             self._start_what_is_due()
             self._pass_events_on()
+            self._health.turn(time.monotonic())
+            if os.getpid() == INIT:
+                reap_strangers(self._offspring)
             if self._deadline is not None:
                 self._enforce(time.monotonic() - self._deadline)
+        self._health.close(is_restarting=self.wants_restart)
         self._wakeup.uninstall()
         self._selector.close()
         return ABANDONED if self._abandoned else CLEAN
@@ -100,6 +96,7 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever started us may have it ignored: no exit codes then
         self._wakeup.install()
         self._wakeup.watch(self._selector, self._obey_signals)
+        self._health.watch(self._selector)
         gc.collect()
         gc.freeze()
 
@@ -113,16 +110,10 @@ class Supervisor:
 
     def _start_steward(self) -> None:
         is_stopping = self._deadline is not None
-        identity = Identity(
-            name=self._options.name,
-            pid=os.getpid(),
-            queues=self._options.queues,
-            children=self._options.children,
-            beat=self._options.beat and not is_stopping,
-        )
+        options = replace(self._options, beat=self._options.beat and not is_stopping)
         ours, theirs = channel.pair()
         made = Offspring("steward", control=ours)
-        self._launch(made, lambda: Steward(theirs, self._slots, identity).run())
+        self._launch(made, lambda: Steward(theirs, self._slots, options).run())
         theirs.close()
         self._steward = made
         if self._owner:
@@ -162,7 +153,7 @@ class Supervisor:
     def _launch(self, made: Offspring, run: Callable[[], None], *not_theirs: socket.socket) -> None:
         """Fork `made`, and watch it. The new process closes what only the supervisor and others use."""
         controls = [one.control for one in (made, *self._offspring.values()) if one.control]
-        made.start(run, [self._selector, self._wakeup, *controls, *not_theirs])
+        made.start(run, [self._selector, self._wakeup, *self._health.descriptors(), *controls, *not_theirs])
         self._offspring[made.pid] = made
         self._selector.register(made.pidfd, selectors.EVENT_READ, lambda: self._bury(made))
         if made.control:
@@ -207,6 +198,7 @@ class Supervisor:
 
     def _answer(self, word: str) -> None:
         if word == dispatcher.READY:
+            self._health.note_ready()
             facts = {"name": self._options.name, "pid": os.getpid(), "queues": list(self._options.queues)}
             self._note("worker_ready", **facts, concurrency=self._options.children)
         elif word == steward.LOST and self._dispatcher:
@@ -290,8 +282,17 @@ class Supervisor:
                 log.reopen()
                 for one in self._offspring.values():
                     one.send_signal(number)
-            elif self._stopping.ask(number, time.monotonic()):
-                self._begin_to_stop()
+            else:
+                self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        is_first = self._stopping.ask(number, time.monotonic())
+        if self.wants_restart:
+            self._health.note_reloading(self._deadline or 0.0)
+        else:
+            self._health.note_stopping(self._deadline or 0.0)
+        if is_first:
+            self._begin_to_stop()
 
     def _begin_to_stop(self) -> None:
         self._restarts.forget()
@@ -332,8 +333,9 @@ class Supervisor:
     def _kill_overdue(self, now: float) -> None:
         """Kill the children whose task has passed its time limit."""
         for child in self._of_role("child"):
-            if 0 < self._slots.deadline(child.index) <= now and not child.overdue:
-                child.overdue = self._slots.running(child.index)
+            number = self._slots.running(child.index)  # first: what is not over by then is what the deadline is of
+            if number and not child.overdue and 0 < self._slots.deadline(child.index) <= now:
+                child.overdue = number
                 child.send_signal(signal.SIGKILL)
 
     def _of_role(self, role: str) -> list[Offspring]:

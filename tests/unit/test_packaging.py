@@ -46,6 +46,14 @@ def test_the_wheel_holds_every_module_of_the_package(built: Distributions) -> No
     assert modules <= built.wheel
 
 
+def test_the_wheel_holds_the_templates_and_files_of_the_admin(built: Distributions) -> None:
+    folders = [ROOT / "celery" / name for name in ("templates", "static")]
+    files = {str(path.relative_to(ROOT)) for folder in folders for path in folder.rglob("*.*")}
+
+    assert {"celery/templates/admin/celery/overview/change_list.html", "celery/static/celery/overview.css"} <= files
+    assert files <= built.wheel
+
+
 def test_the_wheel_holds_the_mark_of_a_typed_package(built: Distributions) -> None:
     assert "celery/py.typed" in built.wheel
 
@@ -77,11 +85,15 @@ def test_the_wheel_names_the_versions_that_the_matrix_tests(built: Distributions
 
 
 def test_the_wheel_brings_the_command(built: Distributions) -> None:
-    assert "celeryd = celery.bin.celeryd:main" in built.entry_points
+    assert "celeryd = celery.bin.entry:main" in built.entry_points
 
 
 @pytest.mark.parametrize(
-    "name", ["celery/py.typed", "tests/conftest.py", "tests/servers/base.py", "LICENSE", "CHANGELOG.rst", "Makefile"]
+    "name",
+    [
+        *("celery/py.typed", "tests/conftest.py", "tests/servers/base.py", "LICENSE", "CHANGELOG.rst", "Makefile"),
+        *("docs/examples/deploy/celeryd.service", "docs/examples/deploy/Dockerfile"),
+    ],
 )
 def test_the_sdist_holds_what_it_takes_to_test_the_package(built: Distributions, name: str) -> None:
     assert name in built.sdist

@@ -15,7 +15,7 @@ import pytest
 from celery import platform
 from celery.platform import PIDFile
 from celery.worker import channel
-from celery.worker.process import ALL_SIGNALS, Offspring, Wakeup, describe_exit
+from celery.worker.process import ALL_SIGNALS, Offspring, Wakeup, describe_exit, reap_strangers
 
 
 @pytest.mark.parametrize(
@@ -225,3 +225,39 @@ def test_a_file_that_its_holder_removes_while_we_open_it_is_not_mistaken_for_our
     assert path.exists()
     assert path.read_text() == f"{os.getpid()}\n"
     pidfile.release()
+
+
+# Orphans
+
+
+def _ended() -> int:
+    """Return the pid of a process that has ended, and that nobody has reaped."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+
+
+def test_strangers_that_ended_are_reaped_and_our_own_are_left() -> None:
+    # given
+    strangers = [_ended(), _ended()]
+
+    # when
+    reap_strangers(())
+
+    # then
+    for stranger in strangers:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(stranger, os.WNOHANG)
+
+    # when
+    ours = _ended()
+    reap_strangers((ours,))
+
+    # then
+    assert os.waitpid(ours, 0)[0] == ours
+
+
+def test_a_process_without_children_has_nothing_to_reap() -> None:
+    reap_strangers(())
