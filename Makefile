@@ -17,7 +17,7 @@ tests_in = $(wildcard $(addprefix tests/,$(1)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types unit contract integration chaos coverage matrix bench docs build clean
+.PHONY: help demo test check lint types unit contract integration browser chaos coverage matrix bench docs build clean
 
 help:  ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -28,6 +28,7 @@ demo: $(READY)  ## run the demonstration; BROKER=amqp://... DATABASE=postgres://
 	$(BIN)/python -m tests.shop.demo $(if $(BROKER),--broker '$(BROKER)') $(if $(DATABASE),--database '$(DATABASE)')
 
 test: $(READY) lint types docs  ## everything: lint, types, docs, all tests beside private servers, a minute of chaos
+	-$(SERVERS) install chromium
 	$(SERVERS) run -- $(MAKE) --no-print-directory test-with-servers
 
 check: $(READY) lint types  ## the quick half: lint, types, unit and contract tests without servers, docs
@@ -50,6 +51,10 @@ contract: $(READY)  ## what each broker and backend promises, beside private ser
 
 integration: $(READY)  ## a real celeryd beside private servers
 	$(SERVERS) run -- $(BIN)/python -m pytest $(call tests_in,integration)
+
+browser: $(READY)  ## the admin pages in a headless Chromium
+	-$(SERVERS) install chromium
+	$(BIN)/python -m pytest -n 2 $(call tests_in,browser)
 
 chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
 	$(SERVERS) run -- $(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
@@ -91,7 +96,7 @@ test-with-servers:
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
 test-slow:
-	$(BIN)/python -m pytest -n 2 -m slow $(call tests_in,unit typing contract seed integration browser)
+	$(BIN)/python -m pytest -n 2 -m slow $(call tests_in,unit typing contract seed integration)
 
 test-quick:
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit typing contract seed integration browser)

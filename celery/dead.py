@@ -13,7 +13,7 @@ HISTORY = (wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_S
 
 
 def messages() -> QuerySet[Message]:
-    """Return the dead, the longest dead first."""
+    """Return the dead as a query of `celery.models.Message`, the longest dead first."""
     return Message.objects.using(broker.current().alias).filter(dead_at__isnull=False).order_by("dead_at", "id")
 
 

@@ -4,10 +4,10 @@
     python -m tests.servers start --state FILE [NAME ...]        start them in the background, print their addresses
     python -m tests.servers env --state FILE                     print the addresses for a shell to eval
     python -m tests.servers stop --state FILE                    stop what `start` started
-    python -m tests.servers install [NAME ...]                   only get the packages
+    python -m tests.servers install [NAME ...]                   only get the packages; "chromium" can be named too
     python -m tests.servers clean                                remove what killed runs have left
 
-Without names all kinds are meant.
+Without names all kinds of servers are meant.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ from typing import TYPE_CHECKING, Any
 from tests.servers import KINDS, environment_of, running, start_together
 from tests.servers import folder as folders
 from tests.servers.base import ServerError
+from tests.servers.chromium import Chromium
 from tests.servers.install import NotInstalledError, ensure_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import FrameType
+
+    from tests.servers.install import Program
+
+#: What can be installed.
+PROGRAMS: dict[str, type[Program]] = {**KINDS, Chromium.name: Chromium}
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +55,7 @@ def main(arguments: list[str]) -> int:
             case "stop":
                 _stop(options.state)
             case "install":
-                ensure_installed([KINDS[name] for name in names])
+                ensure_installed([PROGRAMS[name] for name in names])
             case "clean":
                 _clean()
     except (NotInstalledError, ServerError) as failure:
@@ -167,7 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     for action in ("run", "start", "env", "stop", "install", "clean"):
         sub = actions.add_parser(action)
         if action in {"run", "start", "install"}:
-            sub.add_argument("names", nargs="*", choices=[[], *KINDS], metavar="NAME", help=", ".join(KINDS))
+            known = PROGRAMS if action == "install" else KINDS
+            sub.add_argument("names", nargs="*", choices=[[], *known], metavar="NAME", help=", ".join(known))
         if action in {"start", "env", "stop"}:
             sub.add_argument("--state", type=Path, required=True, metavar="FILE")
     return parser

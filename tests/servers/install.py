@@ -1,18 +1,18 @@
-"""Getting the servers from Debian: by apt-get when we are root, else by a sentence that names the packages."""
+"""Getting servers and the browser from Debian: by apt-get if we are root, else by a sentence that names packages."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from tests.servers.base import Server
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 SAVED_POLICY = POLICY.with_name("policy-rc.d.before-celery-tests")
@@ -21,11 +21,27 @@ APT_GET = ("apt-get", "-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock:
 
 
 class NotInstalledError(Exception):
-    """A server's programs are missing; the text names the packages."""
+    """Programs are missing; the text names the packages."""
 
 
-def ensure_installed(kinds: Sequence[type[Server]]) -> None:
+class Program(Protocol):
+    """What can be installed: a kind of server, or the browser."""
+
+    packages: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        """Say whether it is on this machine."""
+
+
+def ensure_installed(kinds: Sequence[type[Program]]) -> None:
     """Install what is missing, or raise NotInstalledError; quick when all is there."""
+    if _missing_packages(kinds):
+        with _alone():
+            _install_missing(kinds)
+
+
+def _install_missing(kinds: Sequence[type[Program]]) -> None:
     packages = _missing_packages(kinds)
     if not packages:
         return
@@ -42,7 +58,15 @@ def ensure_installed(kinds: Sequence[type[Server]]) -> None:
         raise NotInstalledError(message)
 
 
-def _missing_packages(kinds: Sequence[type[Server]]) -> list[str]:
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other test processes that install: they change the same policy."""
+    with (Path(tempfile.gettempdir()) / f"celery-tests-install-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _missing_packages(kinds: Sequence[type[Program]]) -> list[str]:
     return [package for kind in kinds if not kind.is_installed() for package in kind.packages]
 
 
