@@ -22,7 +22,7 @@ from celery.bin.preflight import preflight, warn_of_threads
 from celery.bin.values import MOST_CHILDREN
 from celery.platform import DAEMON_UMASK, PIDFile, daemonize, require_linux
 from celery.worker import connections as worker_connections
-from celery.worker import listener
+from celery.worker.health import listener
 from celery.worker.options import Options
 from celery.worker.supervisor import Supervisor
 

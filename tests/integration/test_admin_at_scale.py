@@ -21,8 +21,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoDbBlocker
 
+from celery.admin.overview.tiles import LIMIT
 from celery.admin.paging import LISTED, LOOKED_THROUGH
-from celery.admin.tiles import LIMIT
 from tests.helpers import OneDatabase
 from tests.mariadb import mariadb_database
 from tests.shop.database_url import database_from

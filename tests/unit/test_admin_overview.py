@@ -1,4 +1,4 @@
-"""celery/admin/overview.py and tiles.py: the page by Django's test client; tests/browser sees it as people do."""
+"""celery/admin/overview and its tiles: the page by Django's test client; tests/browser sees it as people do."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -16,9 +16,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from celery import broker, conf, history, states, status
-from celery.admin import overview, tiles
-from celery.admin.overview import OverviewAdmin, latest_failures, one_line, reason
-from celery.admin.tiles import LIMIT, RANGES, Tile, capped, clock
+from celery.admin import overview
+from celery.admin.overview import OverviewAdmin, latest_failures, one_line, reason, tiles
+from celery.admin.overview.tiles import LIMIT, RANGES, Tile, capped, clock
 from celery.broker.base import Broker
 from celery.exceptions import BrokerUnreachable
 from celery.history import Minute

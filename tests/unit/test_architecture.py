@@ -102,11 +102,12 @@ core    celery.worker.crew
 core    celery.worker.dispatcher
 core    celery.worker.errands
 core    celery.worker.health
+core    celery.worker.health.listener
+core    celery.worker.health.systemd
 core    celery.worker.heartbeat
 core    celery.worker.inline
 core    celery.worker.intake
 core    celery.worker.job
-core    celery.worker.listener
 core    celery.worker.limits
 core    celery.worker.options
 core    celery.worker.process                       billiard
@@ -117,7 +118,6 @@ core    celery.worker.slots
 core    celery.worker.steward
 core    celery.worker.stopping
 core    celery.worker.supervisor
-core    celery.worker.systemd
 core    celery.worker.tally
 core    celery.worker.twins
 core    celery.worker.window
@@ -127,17 +127,17 @@ core    celery.worker.writes
 face    celery.admin                                celery.models
 face    celery.admin.actions
 face    celery.admin.base
-face    celery.admin.charts
-face    celery.admin.figures
 face    celery.admin.filters                        celery.models
 face    celery.admin.messages                       celery.models
 face    celery.admin.overview                       celery.models
+face    celery.admin.overview.charts
+face    celery.admin.overview.figures
+face    celery.admin.overview.tiles
 face    celery.admin.paging
 face    celery.admin.periodic                       celery.models cronsim
 face    celery.admin.results                        celery.models
 face    celery.admin.scales
 face    celery.admin.shown                          celery.models
-face    celery.admin.tiles
 face    celery.admin.workers                        celery.models
 face    celery.apps
 face    celery.bin
@@ -172,9 +172,9 @@ face    celery.result
 face    celery.status                               celery.models
 face    celery.task
 face    celery.task.base
-face    celery.task.periodic
 face    celery.task.batches
 face    celery.task.callables
+face    celery.task.periodic
 face    celery.task.remote
 face    celery.task.sending
 face    celery.task.sets

@@ -1,4 +1,4 @@
-"""celery/worker/health.py: which state a worker is in, whether it is alive, and who is told of it."""
+"""celery/worker/health/__init__.py: which state a worker is in, whether it is alive, and who is told of it."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from celery import states
 from celery.worker import health as watching
 from celery.worker import slots as sharing
 from celery.worker.health import LONGEST_SILENCE, Health
-from celery.worker.listener import HANDED_DOWN
+from celery.worker.health.listener import HANDED_DOWN
+from celery.worker.health.systemd import VARIABLES
 from celery.worker.options import Options
 from celery.worker.slots import Slots
-from celery.worker.systemd import VARIABLES
 
 CHILDREN = 4
 WATCHDOG = 10.0

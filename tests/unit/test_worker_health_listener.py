@@ -1,4 +1,4 @@
-"""celery/worker/listener.py: who connects is answered, whatever he does; and whose the socket is."""
+"""celery/worker/health/listener.py: who connects is answered, whatever he does; and whose the socket is."""
 
 import os
 import re
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from celery.worker import listener as listening
-from celery.worker.listener import AT_ONCE, DEAF_PAUSE, HANDED_DOWN, LONGEST_PATH, Listener, refuse
+from celery.worker.health import listener as listening
+from celery.worker.health.listener import AT_ONCE, DEAF_PAUSE, HANDED_DOWN, LONGEST_PATH, Listener, refuse
 
 ANSWER = b'{"name": "w"}\n'
 
@@ -160,7 +160,7 @@ class TestAnswers:
             # given
             real = listener._socket
             listener._socket = Full()  # type: ignore[assignment]
-            monkeypatch.setattr("celery.worker.listener.time.monotonic", lambda: 100.0)
+            monkeypatch.setattr("celery.worker.health.listener.time.monotonic", lambda: 100.0)
 
             # when
             turn(selector)
@@ -223,7 +223,7 @@ class TestWhoseSocketItIs:
         # given
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as starting:
             starting.bind(path)
-            monkeypatch.setattr("celery.worker.listener.time.sleep", lambda _: starting.listen())
+            monkeypatch.setattr("celery.worker.health.listener.time.sleep", lambda _: starting.listen())
 
             # then
             with pytest.raises(SystemExit, match="a worker that runs answers there"):
@@ -243,7 +243,7 @@ class TestWhoseSocketItIs:
             if len(pauses) == moment:
                 others.append(made(path))
 
-        monkeypatch.setattr("celery.worker.listener.time.sleep", another_is_faster)
+        monkeypatch.setattr("celery.worker.health.listener.time.sleep", another_is_faster)
 
         # when
         with pytest.raises(SystemExit, match="a worker that runs answers there"):

@@ -1,4 +1,4 @@
-"""celery/worker/systemd.py: what is told to systemd, when, and that nothing ever waits for it."""
+"""celery/worker/health/systemd.py: what is told to systemd, when, and that nothing ever waits for it."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from celery.worker.systemd import (
+from celery.worker.health.systemd import (
     EXTEND_PAUSE,
     EXTENSION,
     LONGEST_STATUS,

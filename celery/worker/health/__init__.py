@@ -12,10 +12,10 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from celery.worker.listener import Listener
+from celery.worker.health.listener import Listener
+from celery.worker.health.systemd import Notifier
 from celery.worker.options import Options
 from celery.worker.slots import Slots
-from celery.worker.systemd import Notifier
 
 STARTING: Final = "starting"
 READY: Final = "ready"

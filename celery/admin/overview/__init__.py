@@ -18,11 +18,11 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 
 from celery import history, states, status
-from celery.admin import figures, tiles
 from celery.admin.base import results_are_rows
-from celery.admin.charts import printable
+from celery.admin.overview import figures, tiles
+from celery.admin.overview.charts import printable
+from celery.admin.overview.tiles import LATELY, LIMIT, NONE, RANGES, Range, address, capped, clock
 from celery.admin.scales import duration
-from celery.admin.tiles import LATELY, LIMIT, NONE, RANGES, Range, address, capped, clock
 from celery.exceptions import CeleryError
 from celery.models import Overview, TaskMeta
 from celery.status import Status

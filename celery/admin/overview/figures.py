@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.utils.safestring import SafeString
 
-from celery.admin.charts import LINE_STYLES, Chart, Series, bars, lines, printable
+from celery.admin.overview.charts import LINE_STYLES, Chart, Series, bars, lines, printable
 from celery.admin.scales import COUNT, HOUR, MINUTE, TIME, period
 from celery.history import OTHERS, Depth, Minute
 

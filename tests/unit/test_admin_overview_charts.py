@@ -1,4 +1,4 @@
-"""celery/admin/charts.py, scales.py and figures.py: whatever the numbers, the drawing is sound."""
+"""celery/admin/overview/charts.py, scales.py and figures.py: whatever the numbers, the drawing is sound."""
 
 import math
 import re
@@ -13,8 +13,9 @@ from django.utils.safestring import SafeString
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery.admin import charts, figures, scales
-from celery.admin.charts import Chart, Series
+from celery.admin import scales
+from celery.admin.overview import charts, figures
+from celery.admin.overview.charts import Chart, Series
 from celery.admin.scales import COUNT, TIME
 from celery.history import Depth, Minute
 

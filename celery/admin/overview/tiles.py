@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.dateformat import format as date_format
 from django.utils.http import urlencode
 
-from celery.admin import figures
+from celery.admin.overview import figures
 from celery.admin.scales import duration, local
 from celery.history import Minute
 from celery.status import Status
