@@ -4,10 +4,9 @@ It knows neither the broker nor the dispatcher: jobs come as plain data, and go 
 """
 
 import os
-import signal
 import socket
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -84,8 +83,8 @@ class Child:
         outcome = execute(work, self._time_limit)
         if os.getpid() != self._pid:
             os._exit(1)  # the task forked, and its copy of us came back: there is one reader of the channel, not two
-        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that this task left would kill the next
-        self._connections.after_task()
+        was_hit = self._time_limit.disarm()  # an alarm that this task left would kill the next
+        self._connections.after_task(was_hit=was_hit)
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
 
@@ -140,8 +139,7 @@ def _is_closed(task_id: str, attempt: int) -> bool:
 def run_call(work: Job, call: Call, task: Any, started: float, time_limit: TimeLimit | None = None) -> Outcome:
     """Run `task` and return what became of it. `started` is the monotonic moment from which its runtime counts."""
     try:
-        with time_limit.of(task) if time_limit else nullcontext():
-            value = _call(task, call, _attempt(work, call))
+        value = _call(task, call, _attempt(work, call), time_limit.of(task) if time_limit else nullcontext())
         is_ignored = getattr(task, "ignore_result", False)
         text = "null" if is_ignored else _encoded(call, value)
     except RetryTask as request:
@@ -153,12 +151,13 @@ def run_call(work: Job, call: Call, task: Any, started: float, time_limit: TimeL
     return outcome
 
 
-def _call(task: Any, call: Call, attempt: int) -> Any:
+def _call(task: Any, call: Call, attempt: int, limit: AbstractContextManager[None]) -> Any:
     token = running.set(Running(call.task, call.task_id, attempt, call.retries))
     signals.notify(signals.task_started, task_id=call.task_id, name=call.task, attempt=attempt)
     try:
         kwargs = with_defaults(task, call.args, call.kwargs, task_id=call.task_id, task_name=call.task)
-        return task(*call.args, **kwargs)
+        with limit:
+            return task(*call.args, **kwargs)
     except RetryTask:
         raise
     except Exception as error:

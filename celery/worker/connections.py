@@ -56,18 +56,21 @@ class TaskConnections:
                 connection.health_check_enabled = True
                 connection.health_check_done = False
 
-    def after_task(self) -> None:
-        """Roll back what the task left open, and drop connections that broke."""
+    def after_task(self, *, was_hit: bool = False) -> None:
+        """Roll back what the task left open, and drop connections that broke; all of them, if it `was_hit`."""
         forget_queries()
         for connection in connections.all(initialized_only=True):
             if connection.connection is not None:
-                _roll_back(connection)
+                _roll_back(connection, anyway=was_hit)
         self._used_at = time.monotonic()
 
 
-def _roll_back(connection: Any) -> None:
-    """Close a connection that is inside a transaction: the server rolls it back, and Django opens a fresh one."""
-    if connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
+def _roll_back(connection: Any, *, anyway: bool) -> None:
+    """Close a connection that is inside a transaction: the server rolls it back, and Django opens a fresh one.
+
+    `anyway`: also one that may be in the middle of a query, whose answer nobody has read.
+    """
+    if anyway or connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
         connection.in_atomic_block = False  # else Django keeps the closed connection for a block that never ends
         connection.close()
     elif connection.errors_occurred:

@@ -149,33 +149,26 @@ class Rescue:
     def _abandon(self, one: Asked) -> Answer:
         """Tell who waits for a task that must run at most once that it will not run."""
         reason = f"{one.detail}; acks_late is False, so it is not tried again"
-        self._fail(one.delivery, WorkerLost(f"{job.name_of(one.delivery)}: {reason}"))
+        error = WorkerLost(f"{job.name_of(one.delivery)}: {reason}")
+        if self._fail(one.delivery, error):
+            _announce(one.delivery, error)
         return one.number, SETTLE, 0
 
     # -- time limits
 
     def _end_overdue(self, one: Asked) -> Answer:
         """Store that a task has failed by its time limit; once, whoever asks again."""
-        delivery, name = one.delivery, job.name_of(one.delivery)
-        error = TimeLimitExceeded(f"{name} ran longer than its time limit, and was killed")
+        delivery = one.delivery
+        error = TimeLimitExceeded(f"{job.name_of(delivery)} ran longer than its time limit, and was killed")
         with transaction.atomic(using=self._store.alias):
             is_ours = not delivery.row_id or bool(self._store.finish(self._owner, [delivery.row_id]))
-            if is_ours:
-                self._fail(delivery, error)
-        if is_ours:
-            signals.notify(
-                signals.task_finished,
-                task_id=delivery.task_id,
-                name=name,
-                attempt=job.attempt_of(delivery),
-                state=states.FAILURE,
-                runtime=0.0,
-                error=f"TimeLimitExceeded: {error}",
-                traceback="",
-            )
+            is_new = is_ours and self._fail(delivery, error)
+        if is_new:
+            _announce(delivery, error)
         return one.number, SETTLE, 0
 
-    def _fail(self, delivery: Delivery, error: CeleryError) -> None:
+    def _fail(self, delivery: Delivery, error: CeleryError) -> bool:
+        """Store a failure. False: something else is stored already."""
         failure = Result(
             task_id=delivery.task_id,
             state=states.FAILURE,
@@ -184,8 +177,10 @@ class Rescue:
             name=job.name_of(delivery),
             worker=self._worker,
         )
-        if backends.default().store([failure]):
+        is_stored = bool(backends.default().store([failure]))
+        if is_stored:
             self._count(states.FAILURE, 0.0)
+        return is_stored
 
     # -- rows
 
@@ -205,3 +200,17 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
+
+
+def _announce(delivery: Delivery, error: CeleryError) -> None:
+    """Tell listeners of a failure that is stored now."""
+    signals.notify(
+        signals.task_finished,
+        task_id=delivery.task_id,
+        name=job.name_of(delivery),
+        attempt=job.attempt_of(delivery),
+        state=states.FAILURE,
+        runtime=0.0,
+        error=f"{type(error).__name__}: {error}",
+        traceback="",
+    )

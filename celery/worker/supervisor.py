@@ -59,6 +59,8 @@ class Supervisor:
         self._stopping = Stopping(options.drain_timeout)
         self._health = Health(options, self._slots)
         self._abandoned = False
+        self._crew_life = 0.0
+        self._recycles = bool(options.max_tasks or options.max_memory)
 
     @property
     def wants_restart(self) -> bool:
@@ -210,18 +212,18 @@ class Supervisor:
         if dead.control:
             self._selector.unregister(dead.control)
         del self._offspring[dead.pid]
-        code = dead.reap()
+        code, life = dead.reap(), time.monotonic() - dead.started_at
         cause = describe_exit(code)
         if dead is self._steward:
             self._steward = None
         elif dead is self._dispatcher:
-            self._dispatcher = None
+            self._dispatcher, self._crew_life = None, life
         if self._deadline is None:
-            is_used_up = dead.role == "child" and code == 0 and not self._slots.running(dead.index)
+            is_used_up = self._recycles and dead.role == "child" and code == 0 and not self._slots.running(dead.index)
             is_expected = is_used_up or bool(dead.overdue)
             if not is_expected:
                 self._note("process_died", role=dead.role, pid=dead.pid, cause=cause)
-            self._replace(dead, cause, life=float("inf") if is_expected else time.monotonic() - dead.started_at)
+            self._replace(dead, cause, life=float("inf") if is_expected else life)
         else:
             self._go_on_stopping(dead)
 
@@ -243,7 +245,7 @@ class Supervisor:
             self._restarts.follow(dead.role, dead.index, life=life)
         if not self._dispatcher and not self._of_role("child"):
             self._restarts.forget(but="steward")
-            self._restarts.follow("dispatcher", 0, life=life)
+            self._restarts.follow("dispatcher", 0, life=self._crew_life)
 
     def _start_what_is_due(self) -> None:
         """Start what is to be started by now, one after another: a signal to stop is heard between two."""

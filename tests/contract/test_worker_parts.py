@@ -797,7 +797,11 @@ def test_a_transaction_that_a_task_left_open_is_rolled_back(kept: Store, alias: 
 def test_a_connection_that_broke_in_a_task_is_replaced_before_the_next(alias: str) -> None:
     # given
     connection = connections[alias]
+    if connection.vendor == "sqlite":
+        pytest.skip("it is a file: Django takes each of its connections for a good one")
+    connection.close()  # one that is kept might be tried, and replaced, before it is used
     connection.ensure_connection()
+    connection.close_at = None  # as in a worker; else it would be replaced for its age
     before = connection.connection
     kept_open = TaskConnections()
 

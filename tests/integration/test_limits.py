@@ -1,5 +1,6 @@
 """Tasks that run too long, and children that have run too much."""
 
+import contextlib
 import signal
 
 import pytest
@@ -110,5 +111,27 @@ def test_a_child_that_has_grown_too_large_is_replaced_after_its_task(place: Plac
         # then
         assert eater == lean
         assert eventually(lambda: oddities.pid.delay().get(timeout=SOON) != eater)
-        assert worker.said("KiB after 2 tasks, more than")
+        assert worker.said("A child is replaced: it holds")
         assert not worker.said("died")
+
+
+@pytest.mark.parametrize("catches", [False, True])
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param("postgresql", marks=pytest.mark.postgres), pytest.param("mariadb", marks=pytest.mark.mariadb)],
+    indirect=True,
+)
+def test_a_query_that_the_soft_limit_interrupts_costs_the_next_task_nothing(place: Place, catches: bool) -> None:
+    with WorkerProcess(place, children=1) as worker:
+        # given
+        with contextlib.suppress(SoftTimeLimitExceeded):
+            oddities.rest_in_database.delay(catches).get(timeout=SOON)
+
+        # when, then
+        assert oddities.create_order.delay("next").get(timeout=SOON) is False
+        assert worker.said("lost its process") == 0
+
+
+def test_a_copy_of_a_task_takes_no_time_limit_away(sqlite_place: Place) -> None:
+    with WorkerProcess(sqlite_place), pytest.raises(TimeLimitExceeded):
+        oddities.leave_a_copy.delay(sqlite_place.ledger, "copied").get(timeout=SOON)

@@ -446,6 +446,7 @@ class TestTheSetting:
     def test_a_worker_refuses_to_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("celery.log.setup_logger", lambda *_: None)  # it would listen in all later tests
         monkeypatch.setattr("celery.mail.connect", lambda: None)  # the same
+        monkeypatch.setattr("celery.worker.connections.prepare", lambda: None)  # later tests would keep connections
         with pytest.raises(CommandError, match="CELERY_ALWAYS_EAGER is on"):
             call_command("celeryd", concurrency=1)
         with pytest.raises(ImproperlyConfigured, match="CELERY_ALWAYS_EAGER is on"):

@@ -105,7 +105,7 @@ def bounds() -> Bounds:
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch, bounds: Bounds) -> Iterator[Desk]:
     monkeypatch.setattr(child, "Writer", Pretended)
-    monkeypatch.setattr("celery.worker.connections.TaskConnections.after_task", lambda _: None)
+    monkeypatch.setattr("celery.worker.connections.TaskConnections.after_task", lambda _, **__: None)
     ours, theirs = channel.pair()
     with ours, theirs:
         yield Desk(ours, theirs, bounds)

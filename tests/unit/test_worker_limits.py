@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,104 @@ def test_the_limits_of_one_task_are_not_those_of_the_next() -> None:
         assert slots.deadline(0) == 0.0
 
 
+def test_a_forked_copy_that_leaves_the_task_takes_no_deadline_away() -> None:
+    """The slot is shared memory: what the copy writes there counts for the task, which still runs."""
+    # given
+    slots = Slots(1)
+    limit = TimeLimit(slots, 0, Bounds(time_limit=60))
+
+    # when
+    with limit.of(UNLIMITED):
+        deadline = slots.deadline(0)
+        pid = os.fork()
+        if not pid:
+            limit.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+        # then
+        assert slots.deadline(0) == deadline
+
+
+def test_an_alarm_that_an_earlier_task_blocked_comes_all_the_same() -> None:
+    # given
+    limit = TimeLimit(Slots(1), 0, Bounds(soft_time_limit=0.01))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+
+    # when
+    try:
+        with pytest.raises(SoftTimeLimitExceeded), limit.of(UNLIMITED):
+            signal.sigtimedwait(set(), 5)
+
+    # then
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, lambda *_: None])
+def test_after_the_task_alarms_mean_what_they_meant_before(before: Any) -> None:
+    # given
+    limit = TimeLimit(Slots(1), 0, Bounds(soft_time_limit=60))
+    original = signal.signal(signal.SIGALRM, before)
+
+    # when
+    with limit.of(UNLIMITED):
+        pass
+    limit.disarm()
+
+    # then
+    found, left = signal.signal(signal.SIGALRM, original), signal.setitimer(signal.ITIMER_REAL, 0)
+    assert found is before
+    assert left == (0.0, 0.0)
+
+
+class Handler(logging.Handler):
+    """Rests while it writes, and tells what was raised meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            time.sleep(0.05)
+        except SoftTimeLimitExceeded:  # as `handleError` of the logging module does
+            self.lost += 1
+
+
+def test_the_soft_limit_waits_until_a_line_is_logged_which_would_swallow_it() -> None:
+    # given
+    limit = TimeLimit(Slots(1), 0, Bounds(soft_time_limit=0.02))
+    handler, log = Handler(), logging.getLogger("tests.chatty")
+    log.addHandler(handler)
+
+    # when
+    with pytest.raises(SoftTimeLimitExceeded), limit.of(UNLIMITED):  # noqa: PT012 - the first one must not raise
+        log.warning("one")
+        time.sleep(5)
+
+    # then
+    log.removeHandler(handler)
+    assert handler.lost == 0
+
+
+def test_the_soft_limit_waits_until_a_finalizer_has_ended_which_would_swallow_it() -> None:
+    # given
+    limit = TimeLimit(Slots(1), 0, Bounds(soft_time_limit=0.02))
+
+    class Thing:
+        def __del__(self) -> None:
+            time.sleep(0.05)
+
+    # when, then
+    with pytest.raises(SoftTimeLimitExceeded), limit.of(UNLIMITED):  # noqa: PT012 - the same
+        Thing()
+        time.sleep(5)
+
+
+# Wear
+
+
 def test_a_child_without_bounds_is_never_used_up() -> None:
     wear = Wear(Bounds())
 
@@ -119,7 +218,7 @@ def test_a_child_is_used_up_after_its_last_task(caplog: pytest.LogCaptureFixture
 
     # then
     assert used_up == [False, False, True]
-    assert "has run 3 tasks" in caplog.text
+    assert "it has run 3 of 3 tasks" in caplog.text
 
 
 def test_a_child_is_used_up_when_it_has_grown_too_large(
@@ -136,7 +235,7 @@ def test_a_child_is_used_up_when_it_has_grown_too_large(
 
     # then
     assert used_up == [False, False, True]
-    assert "holds 2001 KiB after 3 tasks, more than 2000" in caplog.text
+    assert "it holds 2001 KiB, more than 2000" in caplog.text
 
 
 def test_the_size_of_this_process_is_what_the_kernel_says() -> None:

@@ -325,3 +325,42 @@ def test_failures_that_are_stored_here_are_counted(rows: Rows) -> None:
 
     # then
     assert counted == [(states.FAILURE, 0.0)] * 3
+
+
+def test_a_failure_that_is_stored_already_is_not_announced_again(
+    rows: Rows, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    heard: list[Any] = []
+
+    def listen(*, task_id: str, **_: Any) -> None:
+        heard.append(task_id)
+
+    signals.task_finished.connect(listen)
+    monkeypatch.setattr(results, "store", lambda _: set())
+
+    # when
+    _answer(rows, _asked(errands.OVERDUE, row_id=0))
+
+    # then
+    signals.task_finished.disconnect(listen)
+    assert heard == []
+
+
+def test_who_waits_for_what_must_not_run_again_is_told_and_so_is_the_log(rows: Rows, results: Results) -> None:
+    # given
+    heard: list[Any] = []
+
+    def listen(**facts: Any) -> None:
+        heard.append((facts["task_id"], facts["state"], facts["error"]))
+
+    signals.task_finished.connect(listen)
+
+    # when
+    _answer(rows, _asked(errands.ABANDONED, detail="the worker stopped before it ran"))
+
+    # then
+    signals.task_finished.disconnect(listen)
+    text = "WorkerLost: shop.add: the worker stopped before it ran; acks_late is False, so it is not tried again"
+    assert heard == [("id", states.FAILURE, text)]
+    assert len(results.stored) == 1

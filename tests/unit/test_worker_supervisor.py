@@ -162,6 +162,7 @@ def test_a_child_that_died_is_told_of_with_its_job_and_followed_at_once(worker: 
 
 def test_a_child_that_is_used_up_is_followed_at_once_and_nobody_is_alarmed(worker: Worker) -> None:
     # given
+    worker.supervisor._recycles = True
     child = worker.one("child")
     child.code = 0
 
@@ -176,6 +177,38 @@ def test_a_child_that_is_used_up_is_followed_at_once_and_nobody_is_alarmed(worke
     # then
     assert pause == 0.0
     assert worker.events() == []
+
+
+def test_children_that_leave_because_their_dispatcher_died_do_not_spare_the_next_its_pause(
+    worker: Worker, clock: Clock
+) -> None:
+    # when
+    pauses = []
+    for _ in range(5):
+        crew = worker.of_role("child")
+        worker.dies(worker.one("dispatcher"))
+        for child in crew:
+            child.code = 0  # it read the end of the channel before the kill came
+            worker.dies(child)
+        pauses.append(worker.pause("dispatcher"))
+        clock.now += pauses[-1]
+        worker.start_what_is_due()
+
+    # then
+    assert pauses == [0.0, 0.4, 0.8, 1.6, 3.2]
+
+
+def test_a_child_that_leaves_without_having_been_told_to_has_died(worker: Worker) -> None:
+    """Nothing is recycled here: some thread of a task, or a library, has ended the process."""
+    # given
+    child = worker.one("child")
+    child.code = 0
+
+    # when
+    worker.dies(child)
+
+    # then
+    assert [name for name, _ in worker.events()] == ["process_died"]
 
 
 def test_a_child_that_leaves_in_the_middle_of_a_task_has_died(worker: Worker) -> None:

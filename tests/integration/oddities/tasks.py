@@ -176,3 +176,26 @@ def eat(mebibytes: int) -> int:
     """Keep memory for good; return the process that holds it."""
     _ballast.append(bytearray(b"x") * (mebibytes * 1024 * 1024))
     return os.getpid()
+
+
+@task(name="oddities.rest_in_database", soft_time_limit=0.3)
+def rest_in_database(catches: bool = False) -> str:
+    """Be interrupted in the middle of a query."""
+    rest = {"mysql": "SELECT SLEEP(3)", "postgresql": "SELECT pg_sleep(3)"}[connection.vendor]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(rest)
+    except SoftTimeLimitExceeded:
+        if not catches:
+            raise
+    return "never interrupted"
+
+
+@task(name="oddities.leave_a_copy", time_limit=1)
+def leave_a_copy(path: str, token: str) -> None:
+    """Fork a copy that leaves by an exception, as `sys.exit()` is one; then never end."""
+    ledger.append(path, token)
+    if not os.fork():
+        raise SystemExit(0)
+    while True:
+        time.sleep(60)
