@@ -156,11 +156,12 @@ class TestALostConnection:
 
     def test_with_nothing_in_hand_is_not_noticed(self, rig: Rig, proxy: Proxy) -> None:
         with TaskConsumer(queue=rig.queue) as consumer:
-            rig.broker.publish(messages(rig.queue, 2))
+            rig.broker.publish([message(rig.queue)])
             fetched(consumer).ack()
 
             proxy.cut()
 
+            rig.broker.publish([message(rig.queue)])
             fetched(consumer).ack()
 
     def test_with_something_in_hand_is_told_where_that_is_lost(self, rig: Rig, proxy: Proxy) -> None:

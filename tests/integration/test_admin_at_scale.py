@@ -23,6 +23,7 @@ from pytest_django import DjangoDbBlocker
 
 from celery.admin.overview.tiles import LIMIT
 from celery.admin.paging import LISTED, LOOKED_THROUGH
+from celery.broker import store
 from tests.helpers import OneDatabase
 from tests.mariadb import mariadb_database
 from tests.shop.database_url import database_from
@@ -99,6 +100,7 @@ def admin_site(
     with request.param(tmp_path_factory, request) as url, django_db_blocker.unblock():
         connections.settings[ALIAS] = {**connections.settings["default"], **database_from(url)}
         routers, router.routers = router.routers, [OneDatabase(ALIAS)]
+        store.of.cache_clear()  # the alias was a database of another kind before
         try:
             call_command("migrate", database=ALIAS, verbosity=0)
             fill()
@@ -107,6 +109,7 @@ def admin_site(
             yield client
         finally:
             router.routers = routers
+            store.of.cache_clear()
             connections[ALIAS].close()
             del connections[ALIAS]
             del connections.settings[ALIAS]

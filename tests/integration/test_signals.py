@@ -87,6 +87,7 @@ def test_a_ctrl_c_that_all_processes_get_drains_too(sqlite_place: Place, tmp_pat
         # when
         worker.send_to_group(signal.SIGINT)
         eventually(partial(_has_heard, worker, 1), within=SOON)
+        eventually(lambda: sqlite_place.waiting() == 1, within=SOON)
         gate.touch()
 
         # then

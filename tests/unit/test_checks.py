@@ -48,6 +48,12 @@ def only(identity: str) -> CheckMessage:
     return message
 
 
+@pytest.fixture(autouse=True)
+def _no_tasks_of_others() -> None:
+    """Only what a test registers is checked; who else imports tasks depends on the order of the tests."""
+    tasks.clear()
+
+
 class Other:
     """Takes a database's place in `connections`, for what cannot be had here."""
 
