@@ -194,11 +194,11 @@ class QueueDepth(models.Model):
         return f"<QueueDepth: {self.queue} {self.at} depth:{self.depth}>"
 
 
-class Overview(models.Model):
-    """No rows and no table: the overview page of the admin hangs here, and so has a permission of its own."""
+class Overview(Worker):
+    """No rows of its own: the overview page of the admin hangs here, and so has a permission of its own."""
 
     class Meta:
-        managed = False
+        proxy = True
         default_permissions = ("view",)
         verbose_name = "overview"
         verbose_name_plural = "overview"

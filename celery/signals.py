@@ -6,8 +6,8 @@
 signal               arguments                                                     sent in
 ===================  ============================================================  ===================
 ``task_started``     task_id, name, attempt                                        child, before run
-``task_finished``    task_id, name, attempt, state, runtime (s), error, traceback  child, once stored
-``task_retried``     task_id, name, attempt, until, error                          child, once stored
+``task_finished``    task_id, name, attempt, state, runtime (s), error, traceback  child or steward
+``task_retried``     task_id, name, attempt, until, error                          child
 ``job_dead``         task_id, name, reason                                         child or steward
 ``job_postponed``    task_id, name, until, reason ("": by its own eta)             child
 ``process_died``     role, pid, cause                                              steward
@@ -15,6 +15,8 @@ signal               arguments                                                  
 ``worker_stopping``  name, timeout (s)                                             steward
 ``worker_lost``      owner, name, released (number of messages)                    steward
 ===================  ============================================================  ===================
+
+What was stored is told after that. The steward tells it in a thread of its own, ``announcer``.
 """
 
 import logging

@@ -74,7 +74,7 @@ def _separate_results() -> Iterator[CheckMessage]:
 def _forbidden_tables() -> list[CheckMessage]:
     """Tell of tables that no `migrate` creates, because a router says so."""
     messages, results = _alias_of_messages(), _alias_of_results()
-    models = [model for model in apps.get_app_config("celery").get_models() if model._meta.managed]  # noqa: SLF001
+    models = [model for model in apps.get_app_config("celery").get_models() if not model._meta.proxy]  # noqa: SLF001
     places = {model: results if model.__name__ == "TaskMeta" else messages for model in models}
     return [
         checks.Warning(

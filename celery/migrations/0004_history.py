@@ -18,15 +18,16 @@ class Migration(migrations.Migration):
     operations = [
         migrations.CreateModel(
             name="Overview",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-            ],
+            fields=[],
             options={
                 "verbose_name": "overview",
                 "verbose_name_plural": "overview",
-                "managed": False,
+                "proxy": True,
                 "default_permissions": ("view",),
+                "indexes": [],
+                "constraints": [],
             },
+            bases=("celery.worker",),
         ),
         migrations.CreateModel(
             name="QueueDepth",

@@ -26,7 +26,7 @@ from celery.worker.connections import TaskConnections
 from celery.worker.job import Job, Outcome
 from celery.worker.limits import TimeLimit, Wear
 from celery.worker.options import Bounds
-from celery.worker.slots import Slots
+from celery.worker.slots import COUNTED, Slots
 from celery.worker.writer import Writer
 
 #: The longest result, in characters of JSON: databases refuse a gigabyte, and it must pass through memory many times.
@@ -64,8 +64,8 @@ class Child:
         self._writer.start()
         try:
             while (data := self._receive()) is not None:
-                self._work(job.unpack(data))
-                if self._wear.note_task():
+                kind = self._work(job.unpack(data))
+                if kind in COUNTED and self._wear.note_task():
                     break
         finally:
             self._writer.stop()
@@ -77,7 +77,8 @@ class Child:
             return None
         return received[0] if received and received[0][:1] == job.JOB else None
 
-    def _work(self, work: Job) -> None:
+    def _work(self, work: Job) -> str:
+        """Work a job, and return the kind of its outcome."""
         self._seat.slots.begin(self._seat.index, work.number)
         self._connections.before_task()
         outcome = execute(work, self._time_limit)
@@ -87,6 +88,7 @@ class Child:
         self._connections.after_task(was_hit=was_hit)
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
+        return outcome.kind
 
 
 def execute(work: Job, time_limit: TimeLimit | None = None) -> Outcome:

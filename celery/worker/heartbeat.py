@@ -4,8 +4,9 @@ import logging
 import time
 from typing import Final
 
-from celery import signals
 from celery.broker.store.base import Store
+from celery.worker import announcer
+from celery.worker.announcer import Announce
 
 logger = logging.getLogger("celery.worker")
 
@@ -16,10 +17,11 @@ BEATS_PER_LEASE: Final = 3
 class Heartbeat:
     """The steward's part in it: renewing our own row, and taking over from workers whose counter stands still."""
 
-    def __init__(self, store: Store, owner: str, lease: float) -> None:
+    def __init__(self, store: Store, owner: str, lease: float, announce: Announce = announcer.announce) -> None:
         self.interval = lease / BEATS_PER_LEASE
         self._store = store
         self._owner = owner
+        self._announce = announce
         self._last_round = time.monotonic()
         #: Of each other worker: its counter, and for how many seconds of our own proven life it stood there.
         self._seen: dict[str, tuple[int, float]] = {}
@@ -50,5 +52,5 @@ class Heartbeat:
             return
         del self._seen[owner]
         logger.warning("Worker %s is lost; %d messages that it held are tried again.", name, released)
-        signals.notify(signals.worker_lost, owner=owner, name=name, released=released)
+        self._announce("worker_lost", {"owner": owner, "name": name, "released": released})
         self._store.poke()

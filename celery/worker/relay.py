@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from celery import signals
 from celery.broker.base import Broker
 from celery.broker.store.base import Store
 from celery.exceptions import MessageTooLarge, UnroutableMessage
 from celery.message import Message
+from celery.worker import announcer
+from celery.worker.announcer import Announce
 
 logger = logging.getLogger("celery.worker")
 
@@ -29,10 +30,11 @@ LONGEST_PAUSE: Final = 0.25
 class Relay:
     """The steward's part in schedule and outbox, in the name of `owner`."""
 
-    def __init__(self, broker: Broker, store: Store, owner: str) -> None:
+    def __init__(self, broker: Broker, store: Store, owner: str, announce: Announce = announcer.announce) -> None:
         self._broker = broker
         self._store = store
         self._owner = owner
+        self._announce = announce
         self._may_have_claims = True
 
     def step(self) -> float:
@@ -89,4 +91,4 @@ class Relay:
         else:
             ((row_id, message),) = rows
             self._store.bury(self._owner, row_id, crashes=message.crashes, reason=reason)
-            signals.notify(signals.job_dead, task_id=message.task_id, name=message.task, reason=reason)
+            self._announce("job_dead", {"task_id": message.task_id, "name": message.task, "reason": reason})

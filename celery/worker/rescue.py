@@ -11,13 +11,14 @@ from typing import Final
 
 from django.db import transaction
 
-from celery import backends, conf, signals, states
+from celery import backends, conf, states
 from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
 from celery.exceptions import CeleryError, TimeLimitExceeded, WorkerLost
 from celery.message import LARGEST_COUNT, Delivery
-from celery.worker import errands, job
+from celery.worker import announcer, errands, job
+from celery.worker.announcer import Announce
 from celery.worker.errands import RUN, SETTLE, Asked
 
 logger = logging.getLogger("celery.worker")
@@ -33,15 +34,25 @@ def _count_nothing(_kind: str, _runtime: float) -> None:
 
 
 class Rescue:
-    """Carries out errands in the name of `owner`; `count` is told the kind and runtime (s) of what it stores."""
+    """Carries out errands in the name of `owner`; `count` is told the kind and runtime (s) of what it stores.
+
+    `announce` must not wait for listeners.
+    """
 
     def __init__(
-        self, store: Store, owner: str, worker: str, count: Callable[[str, float], None] = _count_nothing
+        self,
+        store: Store,
+        owner: str,
+        worker: str,
+        *,
+        count: Callable[[str, float], None] = _count_nothing,
+        announce: Announce = announcer.announce,
     ) -> None:
         self._store = store
         self._owner = owner
         self._worker = worker
         self._count = count
+        self._announce = announce
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         """Carry out errands, those of one kind together, and return number, verdict and row of each."""
@@ -143,7 +154,8 @@ class Rescue:
             if is_ours:
                 self._fail(delivery, WorkerLost(f"{job.name_of(delivery)}: {reason}"))
         if is_ours:
-            signals.notify(signals.job_dead, task_id=delivery.task_id, name=job.name_of(delivery), reason=reason)
+            facts = {"task_id": delivery.task_id, "name": job.name_of(delivery), "reason": reason}
+            self._announce("job_dead", facts)
         return one.number, SETTLE, 0
 
     def _abandon(self, one: Asked) -> Answer:
@@ -151,7 +163,7 @@ class Rescue:
         reason = f"{one.detail}; acks_late is False, so it is not tried again"
         error = WorkerLost(f"{job.name_of(one.delivery)}: {reason}")
         if self._fail(one.delivery, error):
-            _announce(one.delivery, error)
+            self._announce_failure(one.delivery, error)
         return one.number, SETTLE, 0
 
     # -- time limits
@@ -164,7 +176,7 @@ class Rescue:
             is_ours = not delivery.row_id or bool(self._store.finish(self._owner, [delivery.row_id]))
             is_new = is_ours and self._fail(delivery, error)
         if is_new:
-            _announce(delivery, error)
+            self._announce_failure(delivery, error)
         return one.number, SETTLE, 0
 
     def _fail(self, delivery: Delivery, error: CeleryError) -> bool:
@@ -181,6 +193,18 @@ class Rescue:
         if is_stored:
             self._count(states.FAILURE, 0.0)
         return is_stored
+
+    def _announce_failure(self, delivery: Delivery, error: CeleryError) -> None:
+        facts = {
+            "task_id": delivery.task_id,
+            "name": job.name_of(delivery),
+            "attempt": job.attempt_of(delivery),
+            "state": states.FAILURE,
+            "runtime": 0.0,
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": "",
+        }
+        self._announce("task_finished", facts)
 
     # -- rows
 
@@ -200,17 +224,3 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
-
-
-def _announce(delivery: Delivery, error: CeleryError) -> None:
-    """Tell listeners of a failure that is stored now."""
-    signals.notify(
-        signals.task_finished,
-        task_id=delivery.task_id,
-        name=job.name_of(delivery),
-        attempt=job.attempt_of(delivery),
-        state=states.FAILURE,
-        runtime=0.0,
-        error=f"{type(error).__name__}: {error}",
-        traceback="",
-    )

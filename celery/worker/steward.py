@@ -2,19 +2,18 @@
 
 import logging
 import os
-import queue
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from celery import broker, conf, signals
+from celery import broker, conf
 from celery.broker import store
 from celery.exceptions import LeaseLost
 from celery.worker import channel
+from celery.worker.announcer import Announcer
 from celery.worker.beat import Beat
 from celery.worker.chore import ROW_ERRORS, Chore
 from celery.worker.errands import Asked
@@ -30,8 +29,6 @@ logger = logging.getLogger("celery.worker")
 LONGEST_SLEEP: Final = 1.0
 #: Seconds between looks whether the worker is enlisted by now.
 ENLISTING_PAUSE: Final = 0.2
-#: Seconds that the listeners to the last events get when the worker stops.
-ANNOUNCE_TIMEOUT: Final = 2.0
 
 #: Words from the supervisor: a dispatcher (its owner, and whether it is new); something that happened; the end.
 DISPATCHER: Final = "dispatcher"
@@ -39,28 +36,6 @@ EVENT: Final = "event"
 STOP: Final = "stop"
 #: Words to the supervisor: what this worker held is not its own any more.
 LOST: Final = "lost"
-
-
-class Announcer(threading.Thread):
-    """Sends signals of the supervisor's events: a slow listener must not delay the proof of life."""
-
-    def __init__(self) -> None:
-        super().__init__(name="announcer", daemon=True)
-        self._events: queue.SimpleQueue[tuple[str, dict[str, Any]] | None] = queue.SimpleQueue()
-
-    def put(self, name: str, facts: dict[str, Any]) -> None:
-        """Have the signal called `name` sent."""
-        self._events.put((name, facts))
-
-    def run(self) -> None:
-        """Send one after another."""
-        while event := self._events.get():
-            signals.notify(getattr(signals, event[0]), **event[1])
-
-    def stop(self) -> None:
-        """Send what is left, for a moment at most."""
-        self._events.put(None)
-        self.join(timeout=ANNOUNCE_TIMEOUT)
 
 
 class Steward:
@@ -109,10 +84,10 @@ class Steward:
         if self._owner and self._owner != owner:
             self._to_retire.append(self._owner)
         self._owner, self._is_enlisted, self._is_silent = owner, not is_new, False
-        heartbeat = Heartbeat(self._store, owner, conf.LEASE)
-        relay = Relay(self._broker, self._store, owner)
+        heartbeat = Heartbeat(self._store, owner, conf.LEASE, self._announcer.put)
+        relay = Relay(self._broker, self._store, owner, self._announcer.put)
         count = partial(self._slots.count, self._slots.stewards)
-        rescue = Rescue(self._store, owner, self._options.name, count)
+        rescue = Rescue(self._store, owner, self._options.name, count=count, announce=self._announcer.put)
         self._asked = []
         self._running_errands = Chore("Errands", lambda: self._run_errands(rescue))
         self._relaying = Chore("Relay", lambda: self._relay(relay))

@@ -16,13 +16,14 @@ from celery.broker.store.base import Store
 from celery.exceptions import MaxRetriesExceeded, RetryTask
 from celery.message import Call, Delivery, Message, encode
 from celery.models import Message as Row
-from celery.worker import channel, child, errands, job, steward, writer, writes
+from celery.worker import announcer, channel, child, errands, job, writer, writes
 from celery.worker import connections as worker_connections
+from celery.worker.announcer import Announcer
 from celery.worker.connections import STALE_AFTER, TaskConnections
 from celery.worker.errands import MARK, RUN, SETTLE, Asked
 from celery.worker.job import Job, Outcome
 from celery.worker.rescue import MOST_STARTS, Answer, Rescue
-from celery.worker.steward import Announcer, Steward
+from celery.worker.steward import Steward
 from celery.worker.writer import Writer
 
 BODY = encode(Call(task="shop.add", task_id="id", args=(1, 2)), "json")[2]
@@ -859,7 +860,7 @@ def test_trouble_of_the_world_is_not_the_fault_of_an_errand(monkeypatch: pytest.
 
 def test_a_slow_listener_does_not_hold_up_who_tells_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     # given
-    monkeypatch.setattr(steward, "ANNOUNCE_TIMEOUT", 0.01)
+    monkeypatch.setattr(announcer, "ANNOUNCE_TIMEOUT", 0.01)
     began, may_end = threading.Event(), threading.Event()
     heard: list[int] = []
 
@@ -869,19 +870,19 @@ def test_a_slow_listener_does_not_hold_up_who_tells_of_an_event(monkeypatch: pyt
         heard.append(pid)
 
     signals.process_died.connect(listen)
-    announcer = Announcer()
-    announcer.start()
+    made = Announcer()
+    made.start()
     try:
         # when
         for pid in (1, 2):
-            announcer.put("process_died", {"role": "child", "pid": pid, "cause": "signal 9"})
+            made.put("process_died", {"role": "child", "pid": pid, "cause": "signal 9"})
         assert began.wait(timeout=30)
-        announcer.stop()
+        made.stop()
 
         # then
         assert heard == []
         may_end.set()
-        announcer.join(timeout=30)
+        made.join(timeout=30)
         assert heard == [1, 2]
     finally:
         may_end.set()

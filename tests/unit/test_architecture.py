@@ -92,6 +92,7 @@ driver  celery.managers
 driver  celery.models
 
 core    celery.worker
+core    celery.worker.announcer
 core    celery.worker.beat
 core    celery.worker.channel
 core    celery.worker.child

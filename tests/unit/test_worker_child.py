@@ -175,6 +175,20 @@ def test_a_copy_of_the_child_that_a_task_forked_ends_and_says_nothing(
 # Limits
 
 
+@pytest.mark.parametrize("bounds", [Bounds(max_tasks=1)])
+def test_what_is_not_run_now_wears_a_child_out_as_little_as_it_runs(desk: Desk, bounds: Bounds) -> None:
+    # given
+    desk.hand_over(delivery("tests.note", "x", eta=datetime.now(UTC) + timedelta(hours=1)))
+    desk.hand_over(delivery("tests.note", "one"))
+    desk.hand_over(delivery("tests.note", "never"))
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["one"]
+
+
 @pytest.mark.parametrize("bounds", [Bounds(max_tasks=2), Bounds(max_memory=1)])
 def test_a_child_that_is_used_up_ends_with_the_rest_in_its_channel(desk: Desk, bounds: Bounds) -> None:
     # given

@@ -318,7 +318,7 @@ def test_what_passed_its_time_limit_in_a_row_of_others_is_left_to_them(rows: Row
 def test_failures_that_are_stored_here_are_counted(rows: Rows) -> None:
     # given
     counted: list[tuple[str, float]] = []
-    rescue = Rescue(rows, "me", "worker", lambda kind, runtime: counted.append((kind, runtime)))  # type: ignore[arg-type]
+    rescue = Rescue(rows, "me", "worker", count=lambda *one: counted.append(one))  # type: ignore[arg-type]
 
     # when
     rescue.answer([_asked(errands.OVERDUE), _asked(errands.ABANDONED), _asked(errands.CRASHED, row_id=2, crashes=2)])
