@@ -5,12 +5,15 @@ dispatcher receives there was certainly not started.
 """
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from celery.message import Delivery
 from celery.worker import channel, job
+
+logger = logging.getLogger("celery.worker")
 
 #: Jobs that wait in one child's channel, at most.
 DEEPEST: Final = 256
@@ -40,6 +43,13 @@ class Held:
             self.after_parking = act
         else:
             act()
+
+    def note_end(self, cause: str) -> None:
+        """Log that its task was killed because the worker stops, if it ran at all."""
+        if cause:
+            name, task_id = job.name_of(self.delivery), self.delivery.task_id
+            extra = {"task_id": task_id, "task_name": name}
+            logger.warning("Task %s[%s] had not ended in time: killed, and given back.", name, task_id, extra=extra)
 
     def note_parked(self) -> None:
         """Go on with what had to wait."""

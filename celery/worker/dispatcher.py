@@ -58,9 +58,7 @@ class Dispatcher:
         self._suspects: deque[Held] = deque()
         #: The children that wait for suspects whose start is being marked.
         self._seats: dict[int, Member] = {}
-        self._has_been_ready = False
-        self._is_draining = False
-        self._is_done = False
+        self._has_been_ready = self._is_draining = self._is_done = False
         self._park_at = time.monotonic() + PARK_AFTER
 
     def run(self) -> None:
@@ -312,6 +310,7 @@ class Dispatcher:
         elif held.flags & job.SETTLED:
             self._errands.ask(errands.ABANDONED, held, cause or "its process died")
         elif self._is_draining:
+            held.note_end(cause)
             self._give_back(held)
         elif cause:
             self._errands.ask(kind, held, cause)

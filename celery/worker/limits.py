@@ -53,7 +53,7 @@ class TimeLimit:
     def __enter__(self) -> None:
         self._pid = os.getpid()
         if self._hard:
-            self._slots.set_deadline(self._index, time.monotonic() + self._hard)
+            self._slots.set_limit(self._index, self._hard)
         if self._soft:
             self._is_armed = True
             self._latest = time.monotonic() + self._soft + LONGEST_WAIT
@@ -66,7 +66,7 @@ class TimeLimit:
     ) -> None:
         self._is_armed = False  # first: an alarm that comes now is too late, and must not hit what follows
         if self._hard and os.getpid() == self._pid:  # a forked copy of the task: the slot is the task's own
-            self._slots.set_deadline(self._index, 0.0)
+            self._slots.set_limit(self._index, 0.0)
 
     def disarm(self) -> bool:
         """Leave no alarm behind, neither ours nor the task's, and have SIGALRM mean what it meant before the task.

@@ -36,8 +36,9 @@ class Offspring:
         self.control = control
         self.started_at = time.monotonic()
         self.pidfd = -1
-        #: The job for which a child was killed: it had passed its time limit.
+        #: The job for which a child was killed, and the time limit in seconds that it had passed.
         self.overdue = 0
+        self.limit = 0.0
         self._process: Any = None
 
     @property

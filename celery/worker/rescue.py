@@ -126,9 +126,9 @@ class Rescue:
             return self._bury(
                 one, f"its process died {times} running it; last: {one.detail} on {platform.node()}", crashes
             )
-        logger.warning(
-            "Task %s[%s] lost its process (%s); trying it again.", job.name_of(delivery), delivery.task_id, one.detail
-        )
+        name, task_id = job.name_of(delivery), delivery.task_id
+        extra = {"task_id": task_id, "task_name": name}
+        logger.warning("Task %s[%s] lost its process (%s); trying it again.", name, task_id, one.detail, extra=extra)
         if delivery.row_id:
             self._store.count_crash(self._owner, delivery.row_id, crashes=crashes, marked=one.marked)
         else:
@@ -171,7 +171,8 @@ class Rescue:
     def _end_overdue(self, one: Asked) -> Answer:
         """Store that a task has failed by its time limit; once, whoever asks again."""
         delivery = one.delivery
-        error = TimeLimitExceeded(f"{job.name_of(delivery)} ran longer than its time limit, and was killed")
+        text = f"{job.name_of(delivery)} ran longer than its time limit of {one.detail}, and was killed"
+        error = TimeLimitExceeded(text)
         with transaction.atomic(using=self._store.alias):
             is_ours = not delivery.row_id or bool(self._store.finish(self._owner, [delivery.row_id]))
             is_new = is_ours and self._fail(delivery, error)

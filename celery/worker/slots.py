@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 from celery import states
 
 #: The columns of a child: the job that it runs, its deadline, and what it has stored since the worker's start.
-RUNNING, DEADLINE, DONE, FAILED, RETRIED, RUNTIME = range(6)
-WIDTH: Final = 6
+RUNNING, DEADLINE, LIMIT, DONE, FAILED, RETRIED, RUNTIME = range(7)
+WIDTH: Final = 7
 COUNTED: Final = {states.DONE: DONE, states.FAILURE: FAILED, states.RETRY: RETRIED}
 
 
@@ -49,12 +49,17 @@ class Slots:
         """Return the number of the job that child `index` runs, or 0."""
         return self._numbers[WIDTH * index + RUNNING]
 
-    def set_deadline(self, index: int, moment: float) -> None:
-        """Say that what child `index` runs must end by `moment`, on the monotonic clock; 0.0: whenever it likes."""
-        self._floats[WIDTH * index + DEADLINE] = moment
+    def set_limit(self, index: int, seconds: float) -> None:
+        """Say that what child `index` runs must end within so many seconds; 0.0: whenever it likes."""
+        self._floats[WIDTH * index + LIMIT] = seconds
+        self._floats[WIDTH * index + DEADLINE] = time.monotonic() + seconds if seconds else 0.0
+
+    def limit(self, index: int) -> float:
+        """Return the seconds that were last set as a limit of child `index`."""
+        return self._floats[WIDTH * index + LIMIT]
 
     def deadline(self, index: int) -> float:
-        """Return the moment by which what child `index` runs must end, or 0.0."""
+        """Return the moment of the monotonic clock by which what child `index` runs must end, or 0.0."""
         return self._floats[WIDTH * index + DEADLINE]
 
     def count(self, index: int, kind: str, runtime: float) -> None:

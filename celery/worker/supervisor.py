@@ -233,7 +233,8 @@ class Supervisor:
         if not dead.overdue:
             self._tell_dispatcher(dispatcher.DIED, dead.index, cause, running)
         else:
-            self._tell_dispatcher(dispatcher.OVERDUE, dead.index, cause, running if running == dead.overdue else 0)
+            limit, victim = f"{dead.limit:g} s", running if running == dead.overdue else 0
+            self._tell_dispatcher(dispatcher.OVERDUE, dead.index, limit, victim)
 
     def _replace(self, dead: Offspring, cause: str, *, life: float) -> None:
         if dead.role == "child" and self._dispatcher:
@@ -288,11 +289,13 @@ class Supervisor:
                 self._stop(number)
 
     def _stop(self, number: int) -> None:
-        is_first = self._stopping.ask(number, time.monotonic())
-        if self.wants_restart:
-            self._health.note_reloading(self._deadline or 0.0)
-        else:
-            self._health.note_stopping(self._deadline or 0.0)
+        now, before = time.monotonic(), self._deadline
+        is_first = self._stopping.ask(number, now)
+        deadline = self._deadline or now
+        if deadline != before:
+            self._note("worker_stopping", name=self._options.name, timeout=max(deadline - now, 0.0))
+        note = self._health.note_reloading if self.wants_restart else self._health.note_stopping
+        note(deadline)
         if is_first:
             self._begin_to_stop()
 
@@ -300,8 +303,6 @@ class Supervisor:
         self._restarts.forget()
         if not self._steward:
             self._restarts.soon("steward")
-        timeout = max((self._deadline or 0.0) - time.monotonic(), 0.0)
-        self._note("worker_stopping", name=self._options.name, timeout=timeout)
         self._tell_dispatcher(dispatcher.DRAIN)
         if not self._dispatcher:
             self._kill("child")
@@ -337,7 +338,7 @@ class Supervisor:
         for child in self._of_role("child"):
             number = self._slots.running(child.index)  # first: what is not over by then is what the deadline is of
             if number and not child.overdue and 0 < self._slots.deadline(child.index) <= now:
-                child.overdue = number
+                child.overdue, child.limit = number, self._slots.limit(child.index)
                 child.send_signal(signal.SIGKILL)
 
     def _of_role(self, role: str) -> list[Offspring]:

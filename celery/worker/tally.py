@@ -11,13 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.apps import apps
-from django.conf import settings
-from django.utils import timezone
 
 from celery.broker import store
 from celery.broker.base import Broker
 from celery.broker.store import depths
 from celery.exceptions import CeleryError
+from celery.moments import as_stored
 from celery.worker.slots import Slots
 
 #: Seconds; whole minutes are such by the clock of the wall.
@@ -78,7 +77,7 @@ class Tally:
         done, failed, retried = (new - old for new, old in zip(totals[:3], recorded[:3], strict=True))
         if done or failed or retried:
             row = {"done": done, "failed": failed, "retried": retried, "runtime": totals.runtime - recorded.runtime}
-            self._rows("Throughput").create(at=_stored(moment), worker=self._name, **row)
+            self._rows("Throughput").create(at=as_stored(moment), worker=self._name, **row)
             self._slots.record(totals)
         self._written_at = moment
 
@@ -93,7 +92,7 @@ class Tally:
     def _sample(self) -> bool:
         """Sample those queues of which this minute has no sample. False: the time was over first, ask again."""
         until = time.monotonic() + SLICE
-        minute = _stored(self._now().replace(second=0))
+        minute = as_stored(self._now().replace(second=0))
         rows = self._rows("QueueDepth")
         taken = set(rows.filter(at=minute, queue__in=self._queues).values_list("queue", flat=True))
         for number, queue in enumerate(queue for queue in self._queues if queue not in taken):
@@ -119,7 +118,7 @@ class Tally:
         if time.monotonic() < self._cleanup_at:
             return
         until = time.monotonic() + SLICE
-        limit = _stored(self._now() - KEPT_FOR)
+        limit = as_stored(self._now() - KEPT_FOR)
         for table in ("Throughput", "QueueDepth"):
             old = self._rows(table).filter(at__lt=limit).order_by("at")
             while page := list(old.values_list("pk", flat=True)[:PAGE]):
@@ -130,8 +129,3 @@ class Tally:
 
     def _rows(self, model: str) -> Any:
         return apps.get_model("celery", model)._base_manager.using(self._broker.alias)  # noqa: SLF001 - Django's name
-
-
-def _stored(moment: datetime) -> datetime:
-    """Return a moment as Django's fields take it."""
-    return moment if settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())

@@ -887,6 +887,23 @@ def test_what_passes_its_time_limit_while_the_worker_stops_has_failed_too(connec
     assert [held.number for held in _open(connected, errands.OVERDUE)] == [overdue]
 
 
+def test_a_task_that_is_killed_at_the_end_of_a_stop_is_named_in_the_log(
+    connected: Dispatcher, hire: Hire, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    child = hire()
+    running, unstarted = _start(connected, child, _tag(1), _tag(2))
+    connected._drain()
+
+    # when
+    child.dies(running)
+
+    # then
+    (line,) = [record for record in caplog.records if "had not ended in time" in record.message]
+    assert line.__dict__["task_id"] == "id 1"
+    assert unstarted not in connected._held
+
+
 # The supervisor's word
 
 

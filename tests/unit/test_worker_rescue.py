@@ -293,7 +293,7 @@ def test_what_passed_its_time_limit_has_failed(rows: Rows, results: Results, row
     signals.task_finished.connect(listen)
 
     # when
-    answers = _answer(rows, _asked(errands.OVERDUE, row_id=row_id, detail="signal 9 (SIGKILL)"))
+    answers = _answer(rows, _asked(errands.OVERDUE, row_id=row_id, detail="60 s"))
 
     # then
     assert answers == [(7, SETTLE, 0)]
@@ -301,7 +301,7 @@ def test_what_passed_its_time_limit_has_failed(rows: Rows, results: Results, row
     (failure,) = results.stored
     assert (failure.state, failure.name) == (states.FAILURE, "shop.add")
     assert "TimeLimitExceeded" in failure.result
-    text = "TimeLimitExceeded: shop.add ran longer than its time limit, and was killed"
+    text = "TimeLimitExceeded: shop.add ran longer than its time limit of 60 s, and was killed"
     assert heard == [("id", states.FAILURE, text)]
     signals.task_finished.disconnect(listen)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from celery.worker import dispatcher, process, restarts, steward
+from celery.worker import dispatcher, process, restarts, slots, steward
 from celery.worker import supervisor as supervising
 from celery.worker.options import Options
 from celery.worker.process import Offspring
@@ -128,6 +128,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(supervising, "time", clock)
     monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(restarts, "time", clock)
+    monkeypatch.setattr(slots, "time", clock)
     return clock
 
 
@@ -232,7 +233,7 @@ def test_a_child_is_killed_when_its_task_has_passed_its_time_limit_and_not_befor
     # given
     child, other = worker.of_role("child")
     worker.supervisor._slots.begin(child.index, 7)
-    worker.supervisor._slots.set_deadline(child.index, clock.now + 0.5)
+    worker.supervisor._slots.set_limit(child.index, 0.5)
     worker.supervisor._slots.begin(other.index, 8)
 
     # when
@@ -253,7 +254,7 @@ def test_a_child_is_killed_when_its_task_has_passed_its_time_limit_and_not_befor
     worker.dies(child)
 
     # then
-    assert worker.heard_by("dispatcher", dispatcher.OVERDUE) == [(dispatcher.OVERDUE, 0, "signal 9 (SIGKILL)", 7)]
+    assert worker.heard_by("dispatcher", dispatcher.OVERDUE) == [(dispatcher.OVERDUE, 0, "0.5 s", 7)]
     assert worker.events() == []
 
 
@@ -265,26 +266,27 @@ def test_a_task_that_ended_just_before_its_child_was_killed_has_not_failed(
     # given
     child = worker.one("child")
     worker.supervisor._slots.begin(child.index, 7)
-    worker.supervisor._slots.set_deadline(child.index, clock.now)
-    worker.supervisor._kill_overdue(clock.now)
+    worker.supervisor._slots.set_limit(child.index, 1)
+    worker.supervisor._kill_overdue(clock.now + 1)
+    assert child.signals == [signal.SIGKILL]
 
     # when
     worker.supervisor._slots.begin(child.index, now_running)
     worker.dies(child)
 
     # then
-    assert worker.heard_by("dispatcher", dispatcher.OVERDUE) == [(dispatcher.OVERDUE, 0, "signal 9 (SIGKILL)", 0)]
+    assert worker.heard_by("dispatcher", dispatcher.OVERDUE) == [(dispatcher.OVERDUE, 0, "1 s", 0)]
 
 
 def test_a_new_child_has_no_deadline_of_the_one_before(worker: Worker, clock: Clock) -> None:
     # given
     child = worker.one("child")
-    worker.supervisor._slots.set_deadline(child.index, clock.now - 1)
+    worker.supervisor._slots.set_limit(child.index, 1)
 
     # when
     worker.dies(child)
     worker.start_what_is_due()
-    worker.supervisor._kill_overdue(clock.now)
+    worker.supervisor._kill_overdue(clock.now + 60)
 
     # then
     assert [one.signals for one in worker.of_role("child")] == [[], []]
@@ -410,7 +412,7 @@ def test_whoever_asks_a_second_time_does_not_wait(worker: Worker, clock: Clock, 
 
     # then
     assert worker.seconds_left() == 0
-    assert len(worker.events()) == 1
+    assert [facts["timeout"] for _, facts in worker.events()] == [PATIENCE, 0.0]
 
 
 def test_quit_does_not_wait(worker: Worker) -> None:
