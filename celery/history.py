@@ -14,6 +14,7 @@ from django.db.models import BigIntegerField, Func, Max, Min, QuerySet, Sum
 from django.utils import timezone
 
 from celery.models import QueueDepth, Throughput
+from celery.moments import LATER, as_moment, as_stored
 
 MINUTE: Final = timedelta(minutes=1)
 #: Workers write within so many seconds after the end of a minute: one that has just ended is not told yet.
@@ -146,7 +147,7 @@ class _Span:
         low, high = self.start + begins, self.end + begins
         size = int(min(self.width, MINUTE * MOST_GROUPED).total_seconds())
         seconds = _Epoch("at") - int(low.timestamp()) % size
-        within = rows.filter(at__gte=_stored(low) - repeated, at__lt=_stored(high) + repeated)
+        within = rows.filter(at__gte=as_stored(low) - repeated, at__lt=as_stored(high) + repeated)
         grouped: QuerySet[Any] = within.annotate(group=seconds - seconds % size)
         return grouped
 
@@ -157,8 +158,8 @@ class _Span:
 
     def _moment(self, at: datetime) -> datetime:
         """Return a stored moment as an aware one; of two with the same local time the later that is not the future."""
-        if timezone.is_aware(at):
-            return at
+        if timezone.is_aware(at) or at.microsecond == LATER:
+            return as_moment(at)
         zone = timezone.get_default_timezone()
         first, second = (at.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         return second if second <= self.end else first
@@ -206,11 +207,6 @@ class _Epoch(Func):
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         template = "TIMESTAMPDIFF(SECOND, '1970-01-01', %(expressions)s)"
         return self.as_sql(compiler, connection, template=template, **context)
-
-
-def _stored(moment: datetime) -> datetime:
-    """Return a moment as Django's fields take it."""
-    return moment if settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
 
 
 def _offset(moment: datetime) -> timedelta:

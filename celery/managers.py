@@ -7,7 +7,7 @@ from django.db import models
 
 from celery import backends, broker, schedules, states
 from celery.backends.base import BaseBackend
-from celery.backends.periodic import as_moment
+from celery.moments import as_moment
 from celery.registry import tasks
 
 

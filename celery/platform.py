@@ -117,7 +117,8 @@ class PIDFile:
     def release(self) -> None:
         """Remove the file. Harmless when it is not held."""
         if self._fd >= 0:
-            self.path.unlink(missing_ok=True)
+            if self._is_ours():
+                self.path.unlink(missing_ok=True)
             self._close()
 
     def remove(self) -> None:
@@ -142,11 +143,15 @@ class PIDFile:
         except OSError as error:
             self._forget()
             sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
-        if not self.path.exists() or not os.path.samestat(os.fstat(self._fd), self.path.stat()):
+        if not self._is_ours():
             self._close()
             return False
         self._refuse_what_is_no_pid_file()
         return True
+
+    def _is_ours(self) -> bool:
+        """Tell whether the path still leads to our file: somebody may have removed it, and another made one."""
+        return self.path.exists() and os.path.samestat(os.fstat(self._fd), self.path.stat())
 
     def _refuse_what_is_no_pid_file(self) -> None:
         """Exit before anything is written over: a path may be a slip of the hand."""

@@ -14,11 +14,8 @@ from celery.broker.base import Broker
 from celery.broker.store import depths
 from celery.exceptions import CeleryError
 from celery.models import Message, Worker
+from celery.standing import DEAD, IN_RELAY, READY, SCHEDULED
 
-READY: Final = Q(owner__isnull=True, visible_at__isnull=True, dead_at__isnull=True)
-SCHEDULED: Final = Q(owner__isnull=True, visible_at__isnull=False, dead_at__isnull=True)
-#: A row with both an owner and a moment is being relayed.
-IN_RELAY: Final = Q(owner__isnull=False, visible_at__isnull=False, dead_at__isnull=True)
 #: Queues that are looked for in the table where counts have a limit, beside those of workers.
 MOST_QUEUES: Final = 100
 
@@ -90,7 +87,7 @@ class _Collector:
             scheduled=self._count(scheduled),
             next_due=scheduled.order_by("visible_at").values_list("visible_at", flat=True).first(),
             outbox=self._outbox(),
-            dead=self._count(self._messages.filter(dead_at__isnull=False)),
+            dead=self._count(self._messages.filter(DEAD)),
             error=self._error,
             limit=self._limit,
         )

@@ -1,41 +1,84 @@
-"""Messages that no worker has taken: those that wait, are scheduled, or are dead. A person may hurry or drop them."""
+"""Messages that no worker has taken: those that wait, are scheduled, or are dead. A person may hurry or drop them.
+
+However many are meant, they are worked on 500 at a time, each time in a transaction of its own: little is locked, and
+little is in memory. What ends early leaves the rest as it was, and may be repeated.
+"""
+
+from collections.abc import Iterator
+from typing import Final
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
-from celery import backends, states
+from celery import backends, broker, states
 from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker import store
 from celery.exceptions import TaskDropped
 from celery.models import Message
+from celery.standing import FREE, SCHEDULED
 
-#: No worker holds it, neither to run nor to relay it.
-FREE = Q(owner__isnull=True)
-SCHEDULED = FREE & Q(visible_at__isnull=False, dead_at__isnull=True)
+#: Messages of one transaction.
+PAGE: Final = 500
 
 
-def run_now(messages: QuerySet[Message]) -> list[Message]:
-    """Make those of these messages ready that are scheduled, and return them."""
-    with transaction.atomic(using=messages.db):
-        rows = _locked(messages.filter(SCHEDULED))
-        _only(rows, messages).filter(SCHEDULED).update(visible_at=None)
-    store.of(messages.db).poke()
+def messages() -> QuerySet[Message]:
+    """Return what waits or is scheduled as a query of `celery.models.Message`, in the database of messages."""
+    return Message.objects.using(broker.current().alias).filter(FREE, dead_at__isnull=True).order_by("pk")
+
+
+def run_now(messages: QuerySet[Message]) -> int:
+    """Make those of these messages ready that are scheduled, and return their number.
+
+    What comes after it has begun is left alone.
+    """
+    return sum(len(run_page_now(page)) for page in pages(messages.filter(SCHEDULED)))
+
+
+def drop(messages: QuerySet[Message]) -> int:
+    """Delete those of these messages for good that no worker has taken, and return their number.
+
+    Who waits for a task that was not dead gets TaskDropped. It is stored before the message goes, while no worker can
+    take that. Raises what the result backend raises; then nothing more is dropped, and what was dropped before that
+    stays so. What comes after it has begun is left alone.
+    """
+    return sum(len(drop_page(page)) for page in pages(messages.filter(FREE)))
+
+
+def pages(messages: QuerySet[Message]) -> Iterator[QuerySet[Message]]:
+    """Yield the messages that there are now, page by page: whoever acts on one may change the next ones, too."""
+    in_order = messages.order_by("pk")
+    newest = in_order.values_list("pk", flat=True).last()
+    last = 0
+    while newest is not None and last < newest:
+        following = in_order.filter(pk__gt=last, pk__lte=newest)
+        keys = list(following.values_list("pk", flat=True)[:PAGE])
+        if not keys:
+            return
+        yield in_order.filter(pk__in=keys)
+        last = keys[-1]
+
+
+# -- one page, of 500 messages at most, in one transaction
+
+
+def run_page_now(page: QuerySet[Message]) -> list[Message]:
+    """Make those of a page ready that are scheduled, and return them."""
+    with transaction.atomic(using=page.db):
+        rows = _locked(page.filter(SCHEDULED))
+        _only(rows, page).filter(SCHEDULED).update(visible_at=None)
+    store.of(page.db).poke()
     return rows
 
 
-def drop(messages: QuerySet[Message]) -> list[Message]:
-    """Delete those of these messages for good that no worker has taken, and return them.
-
-    Who waits for a task that was not dead gets TaskDropped. It is stored before the message goes, while no worker can
-    take that. Raises what the result backend raises; then nothing is dropped.
-    """
-    with transaction.atomic(using=messages.db):
-        rows = _locked(messages.filter(FREE))
+def drop_page(page: QuerySet[Message]) -> list[Message]:
+    """Delete those of a page that no worker has taken, as `drop` does, and return them."""
+    with transaction.atomic(using=page.db):
+        rows = _locked(page.filter(FREE))
         failures = [_failure(row) for row in rows if row.dead_at is None]
         if failures:
             backends.default().store(failures)
-        _only(rows, messages).filter(FREE).delete()
+        _only(rows, page).filter(FREE).delete()
     return rows
 
 

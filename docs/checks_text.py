@@ -236,6 +236,11 @@ ENTRIES = {
         task={"soft_time_limit": 300},
         code="CELERYD_TASK_TIME_LIMIT = 60\n\n@task(soft_time_limit=300)\ndef pay(invoice): ...",
     ),
+    "celery.W024": Entry(
+        why="Somebody wrote 27 for 027, and would get 033: group and others might read, and not write, what they "
+        "should not see. Text is always octal.",
+        settings={"CELERYD_UMASK": 27},
+    ),
     "celery.I001": Entry(
         why="The settings of a connection are the project's; whoever changes them should say so.",
         says="celery tunes SQLite connections, such as those of DATABASES['default']: unless OPTIONS say otherwise, "

@@ -36,7 +36,7 @@ class Deed:
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class Counts:
     """What became of the chosen rows."""
 
     done: int = 0
@@ -47,17 +47,17 @@ class Tally:
 
 def perform(admin: ReadOnlyAdmin, request: HttpRequest, queryset: QuerySet[Any], deed: Deed) -> None:
     """Do it, batch by batch, and tell the user what became of it."""
-    tally = Tally()
+    counts = Counts()
     keys = chosen_keys(admin, request, queryset)
     try:
         for start in range(0, len(keys), BATCH):
-            _perform_batch(admin, request, keys[start : start + BATCH], deed, tally)
+            _perform_batch(admin, request, keys[start : start + BATCH], deed, counts)
     except (CeleryError, ImproperlyConfigured) as error:
-        tally.trouble = f"{error}"
-    _tell(admin, request, deed, tally)
+        counts.trouble = f"{error}"
+    _tell(admin, request, deed, counts)
 
 
-def _perform_batch(admin: ReadOnlyAdmin, request: HttpRequest, keys: Sequence[Any], deed: Deed, tally: Tally) -> None:
+def _perform_batch(admin: ReadOnlyAdmin, request: HttpRequest, keys: Sequence[Any], deed: Deed, counts: Counts) -> None:
     """Change and log together, where both are in one database; else neither without the other, but for a crash."""
     rows = admin.get_queryset(request).filter(pk__in=keys)
     with transaction.atomic(using=admin.database()):
@@ -65,9 +65,9 @@ def _perform_batch(admin: ReadOnlyAdmin, request: HttpRequest, keys: Sequence[An
         left = set(keys) - {row.pk for row in changed}
         remaining = rows.filter(pk__in=left).count() if left else 0
         _log(request, changed, deed)
-    tally.done += len(changed)
-    tally.left += remaining
-    tally.gone += len(left) - remaining
+    counts.done += len(changed)
+    counts.left += remaining
+    counts.gone += len(left) - remaining
 
 
 def _log(request: HttpRequest, rows: Sequence[Any], deed: Deed) -> None:
@@ -80,17 +80,17 @@ def _log(request: HttpRequest, rows: Sequence[Any], deed: Deed) -> None:
         )
 
 
-def _tell(admin: ReadOnlyAdmin, request: HttpRequest, deed: Deed, tally: Tally) -> None:
-    if tally.done:
-        admin.message_user(request, f"{amount(admin, tally.done)} {deed.past}.", messages.SUCCESS)
-    if tally.left:
-        text = f"{amount(admin, tally.left)} not {deed.past}: {deed.unless}."
+def _tell(admin: ReadOnlyAdmin, request: HttpRequest, deed: Deed, counts: Counts) -> None:
+    if counts.done:
+        admin.message_user(request, f"{amount(admin, counts.done)} {deed.past}.", messages.SUCCESS)
+    if counts.left:
+        text = f"{amount(admin, counts.left)} not {deed.past}: {deed.unless}."
         admin.message_user(request, text, messages.WARNING)
-    if tally.gone:
-        text = f"{amount(admin, tally.gone)} not {deed.past}: not in the table any more."
+    if counts.gone:
+        text = f"{amount(admin, counts.gone)} not {deed.past}: not in the table any more."
         admin.message_user(request, text, messages.WARNING)
-    if tally.trouble:
-        admin.message_user(request, f"Stopped: {tally.trouble}", messages.ERROR)
+    if counts.trouble:
+        admin.message_user(request, f"Stopped: {counts.trouble}", messages.ERROR)
 
 
 def amount(admin: ReadOnlyAdmin, number: int) -> str:

@@ -1,26 +1,34 @@
 """What all lists share: rows are looked at and never edited, and actions have permissions and log entries."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+import logging
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
-from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, ImproperlyConfigured, PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
-from django.utils.http import urlencode
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import SimpleTemplateResponse
+from django.urls import reverse
 
 from celery import backends
+from celery.admin import links, shown
 from celery.admin.paging import BoundedChangeList, Found
+from celery.exceptions import CeleryError
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
 else:
     Base = admin.ModelAdmin
+
+logger = logging.getLogger("celery.admin")
+
+#: Characters of an error that a person is told of wrong settings.
+TROUBLE: Final = 500
 
 
 def results_are_rows() -> bool:
@@ -48,6 +56,8 @@ class ReadOnlyAdmin(Base):
     heavy: ClassVar[tuple[str, ...]] = ()
     #: Actions that a page of one row offers, when `applies` to it.
     offered: ClassVar[dict[str, str]] = {}
+    #: Whose page it is; see `_for`.
+    reader: HttpRequest | None = None
 
     class Media:
         css: ClassVar[dict[str, Sequence[str]]] = {"all": ["celery/lists.css"]}
@@ -121,7 +131,15 @@ class ReadOnlyAdmin(Base):
     # -- pages
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the list, or act. Raises PermissionDenied for an action that the user may not do, BadRequest."""
+        """Show the list, or act. Raises PermissionDenied for an action that the user may not do, BadRequest.
+
+        Where settings are wrong it says so, and leads to the index.
+        """
+        mine = self._for(request)
+        page: HttpResponse = self._told(request, lambda: mine._changelist(request, extra_context or {}))  # noqa: SLF001 - a copy of ours
+        return page
+
+    def _changelist(self, request: HttpRequest, extra_context: dict[str, Any]) -> HttpResponse:
         try:
             for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.clean(key, None)
@@ -130,7 +148,7 @@ class ReadOnlyAdmin(Base):
         asked = {name for name in request.POST.getlist("action") if name}
         if asked and not asked <= set(self.get_actions(request)):
             raise PermissionDenied
-        return super().changelist_view(request, {"notices": self.notices(), **(extra_context or {})})
+        return super().changelist_view(request, {"notices": self.notices(), **extra_context})
 
     def changeform_view(
         self,
@@ -139,9 +157,17 @@ class ReadOnlyAdmin(Base):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """Show one row, with buttons for what can be done to it now."""
-        context = {"buttons": self._buttons(request, object_id), **(extra_context or {})}
+        """Show one row, with buttons for what can be done to it now. Where settings are wrong, as the list."""
+        mine = self._for(request)
+        return self._told(request, lambda: mine._form(request, object_id, form_url, extra_context or {}))  # noqa: SLF001 - the same
+
+    def _form(self, request: HttpRequest, object_id: str | None, form_url: str, extra_context: dict[str, Any]) -> Any:
+        context = {"buttons": self._buttons(request, object_id), **extra_context}
         return super().changeform_view(request, object_id, form_url, context)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        """Show what was done to one row. Where settings are wrong, as the list."""
+        return self._told(request, lambda: super(ReadOnlyAdmin, self).history_view(request, object_id, extra_context))
 
     def _buttons(self, request: HttpRequest, object_id: str | None) -> list[dict[str, str]]:
         permitted = {name: label for name, label in self.offered.items() if name in self.get_actions(request)}
@@ -150,11 +176,38 @@ class ReadOnlyAdmin(Base):
             return []
         return [{"action": name, "label": label} for name, label in permitted.items() if self.applies(name, row)]
 
+    # -- who reads
+
+    def _for(self, request: HttpRequest) -> Self:
+        """Return this admin as it is for one request: what cells show depends on who reads them."""
+        request.current_app = self.admin_site.name
+        mine = copy(self)
+        mine.reader = request
+        return mine
+
+    def may_see(self, model: str) -> bool:
+        """Tell whether the reader may see the rows of `model`."""
+        return self.reader is not None and links.may_see(self.reader, model)
+
     def link(self, model: str, text: str, *, key: Any = None, **query: str) -> str:
-        """Return `text` as a link to a row or to the list of `model`; plain where this site has no such page."""
-        name, args = ("changelist", []) if key is None else ("change", [quote(key)])
+        """Return `text` as a link to a row or to the list of `model`; plain if the reader cannot go there."""
+        return text if self.reader is None else links.link(self.reader, model, text, key=key, **query)
+
+    # -- wrong settings
+
+    def _told(self, request: HttpRequest, show: Callable[[], Any]) -> Any:
+        """Return the page, rendered, since its cells ask the settings too; or tell what is wrong with these.
+
+        Raises PermissionDenied for those who may not see the page in any case, and what the database raises.
+        """
         try:
-            address = reverse(f"admin:celery_{model}_{name}", args=args, current_app=self.admin_site.name)
-        except NoReverseMatch:
-            return text
-        return format_html('<a href="{}{}">{}</a>', address, f"?{urlencode(query)}" if query else "", text)
+            page = show()
+            return page.render() if isinstance(page, SimpleTemplateResponse) else page
+        except (ImproperlyConfigured, ImportError, CeleryError) as error:
+            if not self.has_view_permission(request):
+                raise PermissionDenied from error
+            why = shown.cell(f"{error}", TROUBLE)
+            text = f"The {self.opts.verbose_name_plural} cannot be shown: {why} (`manage.py check` says more)"
+            self.message_user(request, text, messages.ERROR, fail_silently=True)
+            logger.exception("The admin cannot show %s.", self.opts.verbose_name_plural)
+            return HttpResponseRedirect(reverse("admin:index", current_app=self.admin_site.name))

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from celery import broker, conf, states
+from celery.admin import links
 from celery.models import Worker
 from celery.registry import tasks
 
@@ -40,6 +41,20 @@ class Choice(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002 - the same
         """Return all: `find` does the filtering."""
         return queryset
+
+
+class WorkerChoice(Choice):
+    """One worker; those that have a row are offered to whoever may see them."""
+
+    title = "worker"
+    parameter_name = "worker"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Return the choices; no more than the value in force to those who may not see workers."""
+        if links.may_see(request, "worker"):
+            return super().lookups(request, model_admin)
+        value = self.value()
+        return [] if value is None else [(value, value)]
 
 
 class ResultState(Choice):
@@ -78,22 +93,16 @@ class Queue(Choice):
         return [(name, name) for name in sorted(queues)]
 
 
-class Holder(Choice):
+class Holder(WorkerChoice):
     """By the worker that has taken a message."""
-
-    title = "worker"
-    parameter_name = "worker"
 
     def offered(self) -> Iterable[tuple[str, str]]:
         """Return the owners that have a row, by name."""
         return workers().values_list("owner", "name")
 
 
-class WorkerName(Choice):
+class WorkerName(WorkerChoice):
     """By the name of the worker that stored a result."""
-
-    title = "worker"
-    parameter_name = "worker"
 
     def offered(self) -> Iterable[tuple[str, str]]:
         """Return the names of workers that have a row."""

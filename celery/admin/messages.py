@@ -6,25 +6,22 @@ from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.db import router, transaction
+from django.db import router
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from celery import broker, conf, dead, waiting
-from celery.admin import actions, filters, shown
+from celery.admin import actions, filters, links, shown
 from celery.admin.actions import Deed
 from celery.admin.base import ReadOnlyAdmin, results_are_rows
 from celery.admin.paging import Condition, Found, begins_with, find, from_text_on, nothing
 from celery.broker import store
 from celery.message import LONGEST_NAME
 from celery.models import Message, TaskMeta, Worker
-from celery.status import IN_RELAY, READY, SCHEDULED
+from celery.standing import DEAD, IN_RELAY, READY, SCHEDULED, TAKEN
 
-TAKEN: Final = Q(owner__isnull=False, visible_at__isnull=True, dead_at__isnull=True)
-DEAD: Final = Q(dead_at__isnull=False)
-
-#: What each value of the filter means. An index has the rows of each; see `MessageAdmin._through_an_index`.
+#: What each value of the filter means. An index has the rows of each; see `through_an_index`.
 STATES: Final = {"waiting": READY, "scheduled": SCHEDULED, "relayed": IN_RELAY, "taken": TAKEN, "dead": DEAD}
 #: A message that its worker is working on must not vanish, or be tried twice.
 HELD: Final = "a worker has taken them"
@@ -90,50 +87,7 @@ class MessageAdmin(ReadOnlyAdmin):
 
     def find(self, rows: QuerySet[Any], chosen: dict[str, str], term: str) -> Found:
         """Find by task id; or else by state, and look through these for all that no index knows."""
-        if chosen.get("state", "dead") not in STATES:
-            raise IncorrectLookupParameters
-        since = filters.since(chosen)
-        if not term:
-            return self._by_state(rows, chosen, since, [])
-        if len(term) > LONGEST_NAME:
-            return nothing()
-        return self._by_id(rows, chosen, since, term) or self._by_name(rows, chosen, since, term)
-
-    def _by_id(self, rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None, term: str) -> Found | None:
-        rest = _conditions(chosen, since)
-        exact = find(rows.filter(task_id=term).order_by("task_id", "attempt"), rest)
-        if exact.keys:
-            return exact
-        begun = rows.filter(from_text_on("task_id", term)).order_by("task_id", "attempt")
-        found = find(begun, [begins_with("task_id", term), *rest], notes=[f"Task ids that begin with {term!r}."])
-        return found if found.keys else None
-
-    def _by_name(self, rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None, term: str) -> Found:
-        return self._by_state(rows, chosen, since, [begins_with("task", term)])
-
-    def _by_state(
-        self, rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None, rest: Sequence[Condition]
-    ) -> Found:
-        indexed, known = self._through_an_index(rows, chosen, since)
-        others = {name: value for name, value in chosen.items() if name not in known}
-        return find(indexed, [*rest, *_conditions(others, None if "since" in known else since)])
-
-    def _through_an_index(
-        self, rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None
-    ) -> tuple[QuerySet[Any], set[str]]:
-        """Return rows in the order of an index, and which of the filters that index knows."""
-        state, queue, worker = (chosen.get(name) for name in ("state", "queue", "worker"))
-        if worker is not None:
-            return rows.filter(owner=worker).order_by("owner"), {"worker"}
-        if state is None:
-            return rows.order_by("-pk"), set()
-        rows = rows.filter(STATES[state])
-        if state == "waiting" and queue is not None:
-            return rows.filter(queue=queue).order_by("rank", "pk"), {"state", "queue"}
-        if state == "dead" and since:
-            return rows.filter(dead_at__gte=since).order_by("-dead_at"), {"state", "since"}
-        orders = {"scheduled": ["visible_at"], "dead": ["-dead_at"], "relayed": ["owner"], "taken": ["owner"]}
-        return rows.order_by(*(orders.get(state) or store.of(rows.db).relay_order.split(", "))), {"state"}
+        return listed(rows, chosen, term)
 
     # -- what is shown
 
@@ -182,6 +136,8 @@ class MessageAdmin(ReadOnlyAdmin):
         """Return the state of the task, with a link to its result."""
         if not results_are_rows():
             return f"kept by CELERY_BACKEND {conf.BACKEND!r}, not in a table"
+        if not self.may_see("taskmeta"):
+            return links.hidden("taskmeta")
         rows = TaskMeta.objects.using(router.db_for_write(TaskMeta)).filter(task_id=row.task_id)
         found = rows.values_list("pk", "status", "attempt").first()
         if not found:
@@ -194,6 +150,8 @@ class MessageAdmin(ReadOnlyAdmin):
         """Return the worker that holds it, by name if it has a row."""
         if not row.owner:
             return "nobody"
+        if not self.may_see("worker"):
+            return row.owner
         worker = Worker.objects.using(self.database()).filter(owner=row.owner).first()
         if worker is None:
             return f"{row.owner}, which has no row any more: another worker will take over"
@@ -233,13 +191,17 @@ class MessageAdmin(ReadOnlyAdmin):
     def requeue(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Send them again, each as a new attempt."""
         unless = "they are not dead, or have a later attempt in the table"
-        self._perform(request, queryset, _requeue, past="requeued", entry="Requeued as a new attempt.", unless=unless)
+        self._perform(
+            request, queryset, dead.requeue_page, past="requeued", entry="Requeued as a new attempt.", unless=unless
+        )
 
     @admin.action(description="Run selected scheduled messages now", permissions=["operate"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Make them ready."""
         unless = "they are not scheduled, or a worker has just taken them"
-        self._perform(request, queryset, waiting.run_now, past="made ready", entry="Made ready at once.", unless=unless)
+        self._perform(
+            request, queryset, waiting.run_page_now, past="made ready", entry="Made ready at once.", unless=unless
+        )
 
     @admin.action(description="Drop selected messages", permissions=["drop"])
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
@@ -251,7 +213,7 @@ class MessageAdmin(ReadOnlyAdmin):
                 "Messages that a worker has taken by then are left alone.",
             ]
             return actions.question(self, request, queryset, verb="Drop", facts=facts)
-        self._perform(request, queryset, waiting.drop, past="dropped", entry="", unless=HELD, deletes=True)
+        self._perform(request, queryset, waiting.drop_page, past="dropped", entry="", unless=HELD, deletes=True)
         return None
 
     def _perform(
@@ -264,14 +226,53 @@ class MessageAdmin(ReadOnlyAdmin):
         actions.perform(self, request, queryset, Deed(do=do, **words))
 
 
-def _requeue(rows: QuerySet[Any]) -> Sequence[Any]:
-    """Requeue and return those that are not dead any more."""
-    with transaction.atomic(using=rows.db):
-        chosen = rows.filter(DEAD).order_by("pk")
-        locked = list(chosen.only("task_id", "attempt", "task").select_for_update())
-        dead.requeue(chosen)
-        left = set(chosen.values_list("pk", flat=True))
-    return [row for row in locked if row.pk not in left]
+# -- which
+
+
+def listed(rows: QuerySet[Any], chosen: dict[str, str], term: str) -> Found:
+    """Find messages by what was chosen and searched for. Raises IncorrectLookupParameters."""
+    if chosen.get("state", "dead") not in STATES:
+        raise IncorrectLookupParameters
+    since = filters.since(chosen)
+    if not term:
+        return _by_state(rows, chosen, since, [])
+    if len(term) > LONGEST_NAME:
+        return nothing()
+    return _by_id(rows, chosen, since, term) or _by_state(rows, chosen, since, [begins_with("task", term)])
+
+
+def _by_id(rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None, term: str) -> Found | None:
+    rest = _conditions(chosen, since)
+    exact = find(rows.filter(task_id=term).order_by("task_id", "attempt"), rest)
+    if exact.keys:
+        return exact
+    begun = rows.filter(from_text_on("task_id", term)).order_by("task_id", "attempt")
+    begun_so = find(begun, [begins_with("task_id", term), *rest], notes=[f"Task ids that begin with {term!r}."])
+    return begun_so if begun_so.keys else None
+
+
+def _by_state(rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None, rest: Sequence[Condition]) -> Found:
+    indexed, known = through_an_index(rows, chosen, since)
+    others = {name: value for name, value in chosen.items() if name not in known}
+    return find(indexed, [*rest, *_conditions(others, None if "since" in known else since)])
+
+
+def through_an_index(
+    rows: QuerySet[Any], chosen: dict[str, str], since: datetime | None
+) -> tuple[QuerySet[Any], set[str]]:
+    """Return rows in the order of an index, and which of the filters that index knows."""
+    state, queue, worker = (chosen.get(name) for name in ("state", "queue", "worker"))
+    if worker is not None:
+        return rows.filter(owner=worker).order_by("owner"), {"worker"}
+    if state is None:
+        return rows.order_by("-pk"), set()
+    rows = rows.filter(STATES[state])
+    if state == "waiting" and queue is not None:
+        return rows.filter(queue=queue).order_by("rank", "pk"), {"state", "queue"}
+    if state == "dead" and since:
+        return rows.filter(dead_at__gte=since).order_by("-dead_at"), {"state", "since"}
+    orders = {"scheduled": ["visible_at"], "dead": ["-dead_at"], "relayed": ["owner"], "taken": ["owner"]}
+    return rows.order_by(*(orders.get(state) or store.of(rows.db).relay_order.split(", "))), {"state"}
 
 
 def _conditions(chosen: dict[str, str], since: datetime | None) -> list[Condition]:

@@ -101,10 +101,10 @@ class PeriodicTaskAdmin(ReadOnlyAdmin):
             try:
                 task_id = row.delay().task_id
             except Exception as error:  # noqa: BLE001 - not registered, no broker, and whatever a sender of its own does
-                self.message_user(request, shown.cell(f"{row.name} was not sent: {error}"), messages.ERROR)
+                self.message_user(request, shown.cell(f"Not sent: {row.name}: {error}"), messages.ERROR)
                 continue
             self.log_change(request, row, f"Sent beside its schedule, as task {task_id}.")
-            self.message_user(request, f"{row.name} was sent, as task {task_id}.", messages.SUCCESS)
+            self.message_user(request, f"Sent: {row.name}, as task {task_id}.", messages.SUCCESS)
 
 
 class LastResults:
@@ -125,7 +125,7 @@ class LastResults:
         """Return the state of its last message, with a link to the result."""
         if not row.last_task_id:
             return "-"
-        if not results_are_rows():
+        if not (results_are_rows() and self._admin.may_see("taskmeta")):
             return row.last_task_id
         key, status = self._states.get(row.last_task_id, (None, "none yet"))
         return status if key is None else self._admin.link("taskmeta", status, key=key)

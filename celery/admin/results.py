@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from celery import broker, conf, states
-from celery.admin import actions, filters, shown
+from celery.admin import actions, filters, links, shown
 from celery.admin.actions import Deed
 from celery.admin.base import ReadOnlyAdmin, results_are_rows
 from celery.admin.paging import LOOKED_THROUGH, Condition, Found, begins_with, find, from_text_on, nothing
@@ -115,6 +115,8 @@ class ResultAdmin(ReadOnlyAdmin):
     @admin.display(description="messages")
     def messages(self, row: TaskMeta) -> str:
         """Return how many messages of this task are in the database, with a link to them."""
+        if not self.may_see("message"):
+            return links.hidden("message")
         number = Message.objects.using(broker.current().alias).filter(task_id=row.task_id).count()
         return self.link("message", f"{number} in the database", q=row.task_id) if number else "none in the database"
 

@@ -1,10 +1,10 @@
 """Rows as text for people. What they hold is untrusted: nothing of it is run, long texts are cut, Django escapes."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.utils import timezone
 from django.utils.html import format_html
 
 from celery import message as wire
@@ -12,12 +12,15 @@ from celery.admin.scales import duration, local
 from celery.broker.store.base import as_bytes
 from celery.exceptions import UndecodableMessage
 from celery.models import Message
+from celery.moments import as_moment
 
 #: Characters of one argument, of a whole text, and of a cell in a list.
 LONGEST_VALUE: Final = 2_000
 LONGEST_TEXT: Final = 20_000
 LONGEST_CELL: Final = 120
-#: Bytes of a body, or characters of a result, that are read only to be shown.
+#: Levels of JSON that are indented: each costs every line below it two characters.
+DEEPEST: Final = 20
+#: Bytes of a body that are read only to be shown.
 LARGEST: Final = 1024 * 1024
 
 
@@ -36,10 +39,10 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
 
 
-def cell(text: str) -> str:
+def cell(text: str, longest: int = LONGEST_CELL) -> str:
     """Return the beginning of a text as one line."""
-    line = " ".join(_sendable(text[:LONGEST_CELL]).split())
-    return line if len(text) <= LONGEST_CELL else f"{line}…"
+    line = " ".join(_sendable(text[:longest]).split())
+    return line if len(text) <= longest else f"{line}…"
 
 
 def block(text: str) -> str:
@@ -49,7 +52,7 @@ def block(text: str) -> str:
 
 def moment(value: datetime | None) -> str:
     """Return a moment to the second, in the current time zone; a dash for none."""
-    return f"{local(as_aware(value)):%Y-%m-%d %H:%M:%S}" if value else "-"
+    return f"{local(as_moment(value)):%Y-%m-%d %H:%M:%S}" if value else "-"
 
 
 def moment_and_age(value: datetime | None) -> str:
@@ -59,17 +62,12 @@ def moment_and_age(value: datetime | None) -> str:
 
 def ago(value: datetime) -> str:
     """Return how long ago a moment was, or in how long it will be."""
-    seconds = (datetime.now(UTC) - as_aware(value)).total_seconds()
+    seconds = (datetime.now(UTC) - as_moment(value)).total_seconds()
     return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
 
 
-def as_aware(value: datetime) -> datetime:
-    """Return a moment of a row as an aware one, whatever USE_TZ says."""
-    return value if timezone.is_aware(value) else timezone.make_aware(value, timezone.get_default_timezone())
-
-
 def pretty(text: str) -> str:
-    """Return JSON text with its structure visible; any other text as it is.
+    """Return JSON text with its structure visible; any other, and what is long or deep, as it is.
 
     >>> print(pretty('{"b": [1], "a": null}'))
     {
@@ -79,12 +77,27 @@ def pretty(text: str) -> str:
       "a": null
     }
     """
-    if len(text) > LARGEST:
+    if len(text) > LONGEST_TEXT:
         return text
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if _is_deep(value) else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _is_deep(value: Any) -> bool:
+    """Tell whether lists and dictionaries are in each other on more than `DEEPEST` levels."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for one in level for inner in _inside(one)]
+    return bool(level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def arguments(message: Message) -> str:

@@ -7,10 +7,11 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 
 from celery import broker
-from celery.admin import shown
+from celery.admin import links, shown
 from celery.admin.base import ReadOnlyAdmin
 from celery.admin.paging import Found, find
 from celery.models import Message, Worker
+from celery.moments import as_moment
 
 #: Messages of a worker that are counted.
 MOST_COUNTED = 10_000
@@ -49,7 +50,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="proof of life")
     def life(self, row: Worker) -> str:
         """Return when it was last seen, and whether it is silent for longer than its lease."""
-        silence = (datetime.now(UTC) - shown.as_aware(row.seen_at)).total_seconds()
+        silence = (datetime.now(UTC) - as_moment(row.seen_at)).total_seconds()
         return f"{'silent: ' if silence > row.lease else ''}seen {shown.ago(row.seen_at)}"
 
     @admin.display(description="seen at")
@@ -65,6 +66,8 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="held")
     def held(self, row: Worker) -> str:
         """Return how many messages of the database it holds, with a link to them."""
+        if not self.may_see("message"):
+            return links.hidden("message")
         rows = Message.objects.using(self.database()).filter(owner=row.owner)
         number = len(rows.values_list("pk")[: MOST_COUNTED + 1])
         text = f"{MOST_COUNTED:,}+" if number > MOST_COUNTED else f"{number:,}"
@@ -73,4 +76,6 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description="results")
     def results(self, row: Worker) -> str:
         """Return a link to what it has stored."""
+        if not self.may_see("taskmeta"):
+            return links.hidden("taskmeta")
         return self.link("taskmeta", "what it has stored", worker=row.name)

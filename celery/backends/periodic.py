@@ -15,7 +15,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
-from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -24,6 +23,7 @@ from celery import schedules
 from celery.broker import store
 from celery.calling import message_of
 from celery.exceptions import InvalidSchedule, SchemaMissing
+from celery.moments import as_moment, as_stored
 from celery.registry import tasks
 from celery.schedules import EPOCH, Schedule
 
@@ -34,8 +34,6 @@ logger = logging.getLogger("celery.worker")
 
 #: Ids of messages are made of the task's name and what was taken: a moment has one id, whoever sends it.
 NAMESPACE: Final = uuid.UUID("5f0c3a0e-6c5d-4b8e-9a53-8a1f2d9c7e41")
-#: Microseconds of the second of two moments that have one wall-clock time.
-LATER: Final = 1
 #: How far in the future the last moment may be, before the clock that wrote it is taken to have been wrong.
 TOLERANCE: Final = timedelta(minutes=1)
 #: Rows in one SELECT.
@@ -240,23 +238,3 @@ def _is_of_the_world(error: BaseException) -> bool:
     if isinstance(error, DataError | IntegrityError):
         return False
     return isinstance(error, DatabaseError | InterfaceError | SchemaMissing)
-
-
-def as_stored(moment: datetime | None) -> datetime | None:
-    """Return an aware moment as a DateTimeField takes it.
-
-    Without USE_TZ two moments have one wall-clock time in autumn: one microsecond marks the second of them.
-    """
-    if moment is None or settings.USE_TZ:
-        return moment
-    local = moment.astimezone(timezone.get_default_timezone())
-    return local.replace(tzinfo=None, microsecond=LATER if local.fold else 0, fold=0)
-
-
-def as_moment(value: datetime | None) -> datetime | None:
-    """Return what a DateTimeField answered as an aware moment."""
-    if value is None or timezone.is_aware(value):
-        return value
-    fold = int(value.microsecond == LATER)
-    zone = timezone.get_default_timezone()
-    return value.replace(tzinfo=zone, microsecond=0, fold=fold).astimezone(UTC)

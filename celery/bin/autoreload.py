@@ -49,7 +49,8 @@ class Watch:
         self._patience = patience
         self._worker: subprocess.Popen[bytes] | None = None
         self._changed: Path | None = None
-        self._is_ending = False
+        self._ending = 0  # the signal that has asked for the end
+        self._told: subprocess.Popen[bytes] | None = None  # the worker that it was passed on to
 
     def run(self) -> int:
         """Look for changes, and after the worker, until one of us is told to stop."""
@@ -71,9 +72,11 @@ class Watch:
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         """Let the worker know, too. A terminal that is closed says HUP, which would have a worker start anew."""
-        self._is_ending = self._is_ending or number in ENDING
+        number = signal.SIGTERM if number == signal.SIGHUP else number
+        if number in ENDING:
+            self._ending, self._told = number, self._worker
         if self._worker:
-            self._worker.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+            self._worker.send_signal(number)
 
     def _note(self, *, file_path: Path, **_: Any) -> bool:
         """Keep what the reloader has found; True keeps it from ending this process."""
@@ -82,18 +85,28 @@ class Watch:
 
     def _look(self) -> int | None:
         """Do what is to be done; return the exit code when it is over."""
-        if self._is_ending and self._worker:
-            self._worker.wait()  # it has been told, and has its own time to drain
+        if self._ending and self._worker:
+            self._tell_once(self._worker)
+            self._worker.wait()  # it has its own time to drain
         if self._worker and self._worker.poll() is not None:
             code, self._worker = self._worker.returncode, None
-            if self._is_ending or code == 0:
+            if self._ending or code == 0:
                 return code if code >= 0 else KILLED - code
             log.logger.error("The worker ended (%s); it starts anew when a file changes.", describe_exit(code))
-        if self._changed and not self._is_ending:
+        if self._changed and not self._ending:
             log.logger.info("%s has changed: the worker starts anew.", self._changed)
             self._changed = None
             self._replace()
-        return 0 if self._is_ending and not self._worker else None
+        return 0 if self._ending and not self._worker else None
+
+    def _tell_once(self, worker: "subprocess.Popen[bytes]") -> None:
+        """Pass the end on to a worker that was only just being started when it was asked for.
+
+        To no other one: a worker takes a second signal for haste, and kills what runs.
+        """
+        if self._told is not worker:
+            self._told = worker
+            worker.send_signal(self._ending)
 
     def _replace(self) -> None:
         """Have the worker drain, but quickly, and start the next one."""
@@ -107,7 +120,7 @@ class Watch:
         self._start()
 
     def _start(self) -> None:
-        if not self._is_ending:
+        if not self._ending:
             self._worker = subprocess.Popen(  # noqa: S603 - the very command line that started us
                 [sys.executable, *sys.orig_argv[1:]],
                 env={**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"},

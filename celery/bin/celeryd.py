@@ -19,22 +19,26 @@ from celery import backends, conf, log, mail, version_with_meta
 from celery.bin import autoreload
 from celery.bin.options import BY_DEST, add_arguments, chosen, misspelt, with_environment
 from celery.bin.preflight import preflight, warn_of_threads
-from celery.bin.values import MOST_CHILDREN
+from celery.bin.values import MOST_CHILDREN, never_comes
 from celery.platform import DAEMON_UMASK, PIDFile, daemonize, require_linux
 from celery.worker import connections as worker_connections
 from celery.worker.health import listener
 from celery.worker.options import Options
 from celery.worker.supervisor import Supervisor
 
-__all__ = ["MOST_CHILDREN", "add_arguments", "main", "parse_options", "preflight", "run", "worker_options"]
+__all__ = ["EPILOG", "MOST_CHILDREN", "add_arguments", "main", "parse_options", "preflight", "run", "worker_options"]
 
+#: The end of the help.
+EPILOG = (
+    "`celeryd --ping [--socket PATH]` asks a worker that runs whether it is well; `celeryd --ping --help` says more."
+)
 #: Where both streams of a daemon end while it starts anew: what goes wrong then is nowhere else to be read.
 STANDARD_STREAMS = (1, 2)
 
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line of the console script."""
-    parser = argparse.ArgumentParser(prog="celeryd", description="Run tasks of a Django project.")
+    parser = argparse.ArgumentParser(prog="celeryd", description="Run tasks of a Django project.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"celery {version_with_meta()}")
     add_arguments(parser)
     return parser.parse_args(argv)
@@ -84,27 +88,44 @@ def run(options: Mapping[str, Any]) -> int:
     if options.get("autoreload") and os.environ.get(DJANGO_AUTORELOAD_ENV) != "true":
         return autoreload.run(float(chosen(options, "drain_timeout")))
     home = _current_folder()
+    _prepare(options)
+    return _work(options, _held(options, mask), home)
+
+
+def _prepare(options: Mapping[str, Any]) -> None:
+    """Do, and refuse, what can be while there is a terminal that can be told."""
     _warn(options)
     mail.connect()
     worker_connections.prepare()
     preflight()
     warn_of_threads()
+    if options.get("pidfile"):  # before the socket: a second start of the same daemon is told of the first one's pid
+        PIDFile(str(options["pidfile"])).check()
     if socket := chosen(options, "socket"):
-        listener.refuse(socket)  # now, while there is a terminal that can be told
-    pidfile = _held(options, mask)
+        listener.refuse(socket)
+
+
+def _work(options: Mapping[str, Any], pidfile: PIDFile | None, home: str) -> int:
+    """Run the worker and return its exit code, or begin anew in the folder `home`."""
     try:
-        supervisor = Supervisor(worker_options(options))  # its name has the pid, which is the daemon's from here on
+        chosen_options = worker_options(options)  # its name has the pid, which is the daemon's from here on
+        supervisor = Supervisor(chosen_options)
         code = supervisor.run()
     finally:
         if pidfile:
             pidfile.release()
     if supervisor.wants_restart:
+        log.logger.info("Worker %s starts anew.", chosen_options.name)
         _begin_anew(home, is_daemon=bool(options.get("detach")))
     return code
 
 
 def _with_files(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options; a daemon has a log and a pid file, by default those of the settings, and no reloader."""
+    """Return the options, with the socket's path as it is in this folder: a daemon has another one.
+
+    A daemon has a log and a pid file, by default those of the settings, and no reloader.
+    """
+    options = {**options, "socket": chosen(options, "socket")}
     if not options.get("detach"):
         return options
     if options.get("autoreload"):
@@ -182,7 +203,7 @@ def worker_options(options: Mapping[str, Any]) -> Options:
     for option in BY_DEST:
         chosen(options, option)
     time_limit, soft_time_limit = chosen(options, "time_limit"), chosen(options, "soft_time_limit")
-    if time_limit and soft_time_limit and soft_time_limit >= time_limit:
+    if never_comes(soft_time_limit, time_limit):
         raise CommandError(
             f"the soft time limit ({soft_time_limit:g} s) would never be reached: make it shorter than the hard one "
             f"({time_limit:g} s), or leave one of them out."

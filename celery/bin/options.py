@@ -206,6 +206,7 @@ OPTIONS: Final = (
         kind=int,
         metavar="KIB",
         constant="MAX_MEMORY_PER_CHILD",
+        check=values.memory,
     ),
     Option(
         names=("--no-beat",),

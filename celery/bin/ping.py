@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     return ALIVE
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that only a ping has."""
     parser.add_argument("--ping", action="store_true", help="ask a running worker whether it is alive, and end")
     parser.add_argument("--ready", action="store_true", help="with --ping: also ask whether it takes messages")
@@ -68,7 +68,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         description="Ask a running worker whether it is alive. Exit code 0: it is; 1: it is not; 2: wrong options.",
     )
     parser.add_argument("--socket", default=os.environ.get(VARIABLE), metavar="PATH", help=f"its socket ({VARIABLE})")
-    add_arguments(parser)
+    _add_arguments(parser)
     asked = parser.parse_args(argv)
     if not asked.socket:
         parser.error(f"which worker? Name its socket with --socket, or in {VARIABLE}.")

@@ -49,14 +49,15 @@ def _check_database(alias: str, tables: set[str]) -> None:
             if connection.vendor == "sqlite" and conf.SQLITE_TUNING:
                 cursor.execute("PRAGMA journal_mode = WAL")
     except DatabaseTrouble as error:
-        log.logger.warning("The database %r cannot be reached yet: %s", alias, error)
+        log.logger.warning("The database %r cannot be reached yet: %s", alias, " ".join(str(error).split()))
         return
     if shortcoming:
         text = f"DATABASES[{alias!r}] is too old: {shortcoming}. Use MariaDB 10.6, MySQL 8.0.17, or later."
         raise CommandError(text)
     if missing:
         where = "" if alias == DEFAULT_DB_ALIAS else f" --database={alias}"
-        text = f"{', '.join(sorted(missing))} is missing in DATABASES[{alias!r}]: run `manage.py migrate{where}` first."
+        names, verb = ", ".join(sorted(missing)), "is" if len(missing) == 1 else "are"
+        text = f"{names} {verb} missing in DATABASES[{alias!r}]: run `manage.py migrate{where}` first."
         raise CommandError(text)
 
 

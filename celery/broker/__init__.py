@@ -21,6 +21,9 @@ SCHEMES: Final = {
     "eager": "celery.worker.inline.InlineBroker",
 }
 
+#: The packages of PyPI that drivers need.
+PACKAGES: Final = {"redis": "redis", "rediss": "redis"}
+
 #: The URL that CELERY_ALWAYS_EAGER stands for.
 EAGER: Final = "eager://"
 EAGER_TEXT: Final = "CELERY_ALWAYS_EAGER is on, so each task runs where it is sent, and"
@@ -55,6 +58,7 @@ def by_url(url: str) -> "Broker":
     try:
         found: Broker = import_string(SCHEMES[scheme])(url)
     except ImportError as error:
-        text = f"{scheme}:// needs a package that cannot be imported ({error}): install celery with its extra [redis]"
+        package = PACKAGES.get(scheme, "kombu")
+        text = f"{scheme}:// needs a package that cannot be imported ({error}): run `pip install {package}`"
         raise ImproperlyConfigured(text) from error
     return found

@@ -98,6 +98,9 @@ class Consumer:
 
     errors: tuple[type[Exception], ...] = ()
 
+    #: What this is a connection to, as the log names it: never with a password.
+    place: str = ""
+
     #: True if a lost connection returns everything with a tag to its queue.
     forgets: ClassVar[bool] = False
 
@@ -120,6 +123,11 @@ class Consumer:
     def close(self) -> None:
         """Let go of the connection. Harmless when there is none."""
         raise NotImplementedError
+
+    def told(self, error: Exception) -> str:
+        """Return what the log says of one of `errors`: one line that names the place, unless the error does."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        return text if self.place in text else f"{self.place}: {text}"
 
     def set_window(self, count: int) -> None:
         """Be told how many messages the worker wants to hold; 0: no more at all."""

@@ -70,6 +70,7 @@ class DatabaseConsumer(Consumer):
 
     def __init__(self, alias: str, owner: str, queues: Sequence[str]) -> None:
         self._alias = alias
+        self.place = f"DATABASES[{alias!r}]"
         self._owner = owner
         self._queues = list(queues)
         self._store = store.of(alias)

@@ -43,6 +43,7 @@ celery.W020  ``CELERYD_LEASE`` is shorter than what may hold up a proof of life
 celery.W021  ``DATABASE_ROUTERS`` forbid to create a table where it is looked for
 celery.W022  a task has a priority, and queues on RabbitMQ have none
 celery.W023  a soft time limit of a task never comes, because of a limit of the settings
+celery.W024  ``CELERYD_UMASK`` is a decimal number whose digits read like a usual umask
 celery.I001  SQLite connections are tuned (only with ``--deploy``)
 celery.I002  messages and results are in different databases (only with ``--deploy``)
 celery.I003  messages are not in the default database (only with ``--deploy``)

@@ -36,7 +36,7 @@ def url_trouble(url: str) -> str | None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:  # its text may hold a piece of the password
-        return "is not a URL: in a password, write @ as %40, / as %2F and : as %3A."
+        return "is not a URL: in a password, write @ as %40, / as %2F, : as %3A, # as %23 and ? as %3F."
     if "://" not in url or parts.scheme not in broker.SCHEMES:
         return f"has the scheme {parts.scheme!r}, which no broker has."
     try:

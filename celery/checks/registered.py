@@ -8,6 +8,7 @@ from django.core.checks import CheckMessage
 from kombu.serialization import registry as serializers
 
 from celery import conf
+from celery.bin.values import never_comes
 from celery.calling import HIGHEST_PRIORITY
 from celery.checks.rabbitmq import queue_trouble
 from celery.checks.values import has_type, is_amqp, shown, sound
@@ -65,7 +66,7 @@ def _limits(task: Any) -> Iterator[CheckMessage]:
     own_hard, own_soft = _limit(task, "time_limit"), _limit(task, "soft_time_limit")
     hard = sound("TASK_TIME_LIMIT") if own_hard is None else own_hard
     soft = sound("TASK_SOFT_TIME_LIMIT") if own_soft is None else own_soft
-    if own_hard is own_soft is None or not hard or not soft or soft < hard:
+    if own_hard is own_soft is None or not never_comes(soft, hard):
         return
     of_soft = "CELERYD_TASK_SOFT_TIME_LIMIT" if own_soft is None else "its soft_time_limit"
     of_hard = "CELERYD_TASK_TIME_LIMIT" if own_hard is None else "its time_limit"

@@ -10,12 +10,67 @@ from django.core.checks import CheckMessage
 from kombu.serialization import registry as serializers
 
 from celery import conf
+from celery.bin.options import VARIABLES, Option
 from celery.checks.values import has_type, shown, shown_of, sound
 from celery.conf.setting import Setting
 
 PREFIXES: Final = ("CELERY_", "CELERYD_")
 #: Names and content types of serializers that run any code when they are read.
 PICKLE: Final = frozenset({"pickle", "application/x-python-serialize"})
+
+QUEUE_OF_TASK: Final = "there is none: say queue= at the task"
+ADAPTS: Final = "there is none: it adapts"
+ALWAYS: Final = "there is none: it is always so"
+TIME_ZONE: Final = "there is none: Django's TIME_ZONE counts, or timezone= of a crontab"
+#: Settings of Celery 5 that have another name here, or none: the end of a sentence that begins with "here". Some are
+#: of Celery 3, whose names many projects still write.
+OF_CELERY: Final = {
+    "CELERY_ACKS_LATE": ALWAYS,
+    "CELERY_BEAT_SCHEDULE": "there is none: write @periodic_task(run_every=...) at the task",
+    "CELERY_BEAT_SCHEDULER": "there is none: every worker looks at the clock",
+    "CELERY_BROKER_CONNECTION_RETRY": ALWAYS,
+    "CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP": ALWAYS,
+    "CELERY_BROKER_TRANSPORT_OPTIONS": "there is none: options of redis:// are in its URL; confirms are always on",
+    "CELERY_CACHE_BACKEND": "write CELERY_CACHE_ALIAS, with the name of an entry of CACHES",
+    "CELERY_CREATE_MISSING_QUEUES": ALWAYS,
+    "CELERY_DEFAULT_QUEUE": "write CELERY_AMQP_CONSUMER_QUEUE",
+    "CELERY_ENABLE_UTC": TIME_ZONE,
+    "CELERY_IGNORE_RESULT": "there is none: say ignore_result= at the task",
+    "CELERY_IMPORTS": "there is none: the tasks.py of every app is imported",
+    "CELERY_INCLUDE": "there is none: the tasks.py of every app is imported",
+    "CELERY_RESULT_BACKEND": "write CELERY_BACKEND, which is 'database', 'cache' or 'tyrant'",
+    "CELERY_RESULT_EXPIRES": "write CELERY_TASK_RESULT_EXPIRES",
+    "CELERY_RESULT_SERIALIZER": "there is none: results are JSON",
+    "CELERY_ROUTES": QUEUE_OF_TASK,
+    "CELERY_TASK_ACKS_LATE": ALWAYS,
+    "CELERY_TASK_ALWAYS_EAGER": "write CELERY_ALWAYS_EAGER",
+    "CELERY_TASK_CREATE_MISSING_QUEUES": ALWAYS,
+    "CELERY_TASK_DEFAULT_EXCHANGE": "write CELERY_AMQP_EXCHANGE",
+    "CELERY_TASK_DEFAULT_EXCHANGE_TYPE": "write CELERY_AMQP_EXCHANGE_TYPE",
+    "CELERY_TASK_DEFAULT_PRIORITY": "there is none: say priority= at the task",
+    "CELERY_TASK_DEFAULT_QUEUE": "write CELERY_AMQP_CONSUMER_QUEUE",
+    "CELERY_TASK_DEFAULT_QUEUE_TYPE": "write CELERY_QUEUE_TYPE",
+    "CELERY_TASK_DEFAULT_ROUTING_KEY": "write CELERY_AMQP_PUBLISHER_ROUTING_KEY",
+    "CELERY_TASK_IGNORE_RESULT": "there is none: say ignore_result= at the task",
+    "CELERY_TASK_QUEUES": "there is none: a queue is made when it is first named; a worker takes from those of -Q",
+    "CELERY_TASK_QUEUE_MAX_PRIORITY": "write CELERY_QUEUE_MAX_PRIORITY",
+    "CELERY_TASK_REJECT_ON_WORKER_LOST": ALWAYS,
+    "CELERY_TASK_ROUTES": QUEUE_OF_TASK,
+    "CELERY_TASK_SOFT_TIME_LIMIT": "write CELERYD_TASK_SOFT_TIME_LIMIT",
+    "CELERY_TASK_TIME_LIMIT": "write CELERYD_TASK_TIME_LIMIT",
+    "CELERY_TASK_TRACK_STARTED": "there is none: running tasks are in no table",
+    "CELERY_TIMEZONE": TIME_ZONE,
+    "CELERY_WORKER_CONCURRENCY": "write CELERYD_CONCURRENCY",
+    "CELERY_WORKER_HIJACK_ROOT_LOGGER": "there is none: the root logger is left alone",
+    "CELERY_WORKER_LOG_FORMAT": "write CELERYD_DAEMON_LOG_FORMAT",
+    "CELERY_WORKER_MAX_MEMORY_PER_CHILD": "write CELERYD_MAX_MEMORY_PER_CHILD, in KiB too",
+    "CELERY_WORKER_MAX_TASKS_PER_CHILD": "write CELERYD_MAX_TASKS_PER_CHILD",
+    "CELERY_WORKER_PREFETCH_MULTIPLIER": ADAPTS,
+    "CELERY_WORKER_SEND_TASK_EVENTS": "there is none: there are no events",
+    "CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT": "write CELERYD_DRAIN_TIMEOUT",
+    "CELERYD_HIJACK_ROOT_LOGGER": "there is none: the root logger is left alone",
+    "CELERYD_PREFETCH_MULTIPLIER": ADAPTS,
+}
 
 
 @checks.register("celery")
@@ -27,7 +82,22 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 def _unknown_settings() -> Iterator[CheckMessage]:
     for name in sorted(set(dir(django_settings)) - set(conf.BY_NAME)):
         if name.startswith(PREFIXES):
-            yield checks.Error(f"{name} is not a setting of celery.", hint=_nearest(name), id="celery.E001")
+            yield checks.Error(f"{name} is not a setting of celery.", hint=_instead(name), id="celery.E001")
+
+
+def _instead(name: str) -> str:
+    """Return what to write in place of a setting that there is not."""
+    if name in VARIABLES:
+        return _of_option(VARIABLES[name], name)
+    if name in OF_CELERY:
+        return f"It is a setting of Celery 5 or earlier; here {OF_CELERY[name]}."
+    return _nearest(name)
+
+
+def _of_option(option: Option, variable: str) -> str:
+    (name,) = (name for name, its in zip(option.long_names, option.variables, strict=True) if its == variable)
+    setting = f" The setting is {option.setting.name}." if option.setting else ""
+    return f"It is an option of celeryd, {name}, and a variable of its environment; no setting.{setting}"
 
 
 def _nearest(name: str) -> str:

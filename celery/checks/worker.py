@@ -1,6 +1,5 @@
 """The settings of celeryd that have the right type and still cannot be, or contradict each other."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +10,15 @@ from django.core.checks import CheckMessage
 from django.db import connections
 
 from celery import conf
+from celery.bin.values import LEAST_MEMORY, never_comes
 from celery.checks.databases import used_aliases
 from celery.checks.values import shown, sound
 from celery.log import JSON
+from celery.log.text import refuse_format
 from celery.platform import umask_of
 
-#: KiB that a child has before its first task: Python, Django and a small project take more.
-LEAST_MEMORY: Final = 20 * 1024
+#: Umasks that people choose. A number that is none of them, but reads like one, has lost its 0o on the way.
+USUAL_UMASKS: Final = frozenset({0o002, 0o007, 0o022, 0o027, 0o037, 0o066, 0o067, 0o077, 0o177})
 #: Seconds that a worker's steward may be busy with one chore before it can give the next proof of life.
 SLICE: Final = 2.0
 #: Seconds for which a connection to SQLite waits for a lock: as we set it, and as Python does.
@@ -63,10 +64,9 @@ def _log_format() -> Iterator[CheckMessage]:
     template = sound("LOG_FORMAT")
     if template is None or template == JSON:
         return
-    record = logging.LogRecord("celery.worker", logging.INFO, __file__, 1, "text", None, None)
     try:
-        logging.Formatter(template).format(record)
-    except Exception as error:  # noqa: BLE001 - a format can fail in any way
+        refuse_format(template)
+    except ValueError as error:
         text = f"CELERYD_DAEMON_LOG_FORMAT = {shown(template)} cannot be used by logging: {error}."
         hint = f"Write 'json', or a format like {conf.DEFAULT_LOG_FORMAT!r}."
         yield checks.Error(text, hint=hint, id="celery.E017")
@@ -80,6 +80,19 @@ def _umask() -> Iterator[CheckMessage]:
     except ValueError as error:
         hint = "Write it in octal: CELERYD_UMASK = '027' or CELERYD_UMASK = 0o027."
         yield checks.Error(f"CELERYD_UMASK = {shown(found)}: {error}.", hint=hint, id="celery.E020")
+    else:
+        if isinstance(found, int) and found not in USUAL_UMASKS and (meant := _digits(found)) in USUAL_UMASKS:
+            text = f"CELERYD_UMASK = {found} is a decimal number, and as a umask {found:03o}; {meant:03o} may be meant."
+            hint = f"Write it in octal: CELERYD_UMASK = '{meant:03o}', or '{found:03o}' for what it is now."
+            yield checks.Warning(text, hint=hint, id="celery.W024")
+
+
+def _digits(number: int) -> int | None:
+    """Return the umask that the decimal digits of `number` are."""
+    try:
+        return umask_of(str(number))
+    except ValueError:
+        return None
 
 
 # -- limits
@@ -87,7 +100,7 @@ def _umask() -> Iterator[CheckMessage]:
 
 def _limits() -> Iterator[CheckMessage]:
     hard, soft = sound("TASK_TIME_LIMIT"), sound("TASK_SOFT_TIME_LIMIT")
-    if hard and soft and soft >= hard:
+    if never_comes(soft, hard):
         text = f"CELERYD_TASK_SOFT_TIME_LIMIT = {soft:g} never comes: after {hard:g} s the process is killed."
         hint = f"Write less than CELERYD_TASK_TIME_LIMIT = {hard:g}, with some seconds for the task to tidy up."
         yield checks.Error(text, hint=hint, id="celery.E018")

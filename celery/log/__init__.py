@@ -15,6 +15,7 @@ from django.conf import settings
 from celery import conf, signals, states
 from celery.log.file import LogFile, emergency_error
 from celery.log.json_lines import JSONFormatter
+from celery.log.text import TextFormatter, escape_arguments
 
 __all__ = [
     "JSON",
@@ -40,6 +41,8 @@ task_logger = logging.getLogger("celery.task")
 JSON: Final = "json"
 
 _ROOT: Final = logging.getLogger("celery")
+#: Those whose sentences tell of messages. The loggers of the tasks themselves are below ``celery.task``, and theirs.
+_TELLING: Final = ("celery.worker", "celery.task", "celery.mail", "celery.broker", "celery.backends")
 
 
 def setup_logger(
@@ -70,7 +73,7 @@ def setup_logger(
 def formatter(form: str | None = None) -> logging.Formatter:
     """Return what makes lines of records: of the setting's form, if none is given."""
     chosen = form or conf.LOG_FORMAT
-    return JSONFormatter() if chosen == JSON else logging.Formatter(chosen)
+    return JSONFormatter() if chosen == JSON else TextFormatter(chosen)
 
 
 def is_the_projects() -> bool:
@@ -117,7 +120,9 @@ def write(text: str) -> None:
 
 
 def connect() -> None:
-    """Listen to the signals that become lines."""
+    """Listen to the signals that become lines, each of which is one line in whatever handler it ends."""
+    for name in _TELLING:
+        logging.getLogger(name).addFilter(escape_arguments)
     signals.task_finished.connect(_task_finished, dispatch_uid="celery.log")
     signals.task_retried.connect(_task_retried, dispatch_uid="celery.log")
     signals.job_dead.connect(_job_dead, dispatch_uid="celery.log")

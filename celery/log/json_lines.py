@@ -41,8 +41,13 @@ class JSONFormatter(logging.Formatter):
             fields["stack"] = record.stack_info
         for name, value in vars(record).items():
             if name not in KNOWN:
-                fields[f"{name}_" if name in fields else name] = value
+                fields[f"{name}_" if name in fields else name] = _short(name, value)
         return json.dumps({_text(name): _safe(value) for name, value in fields.items()}, allow_nan=False)
+
+
+def _short(name: str, value: Any) -> Any:
+    """Return a runtime to the microsecond: the digits after it are noise."""
+    return round(value, 6) if name == "runtime" and type(value) is float else value
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import queue
+import shlex
 import threading
 import time
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,7 @@ from django.core.mail import mail_admins
 from django.db import close_old_connections
 
 from celery import conf, signals, states
+from celery.log.text import printable
 from celery.mail.ceiling import Answer, Ceiling
 from celery.registry import tasks
 
@@ -38,6 +40,7 @@ class Failure(NamedTuple):
     error: str
     traceback: str
     held_back: int = 0
+    advice: str = ""
 
 
 def connect() -> None:
@@ -60,7 +63,8 @@ def _task_finished(*, name: str, task_id: str, state: str, error: str, traceback
 
 
 def _job_dead(*, name: str, task_id: str, reason: str, **_: Any) -> None:
-    _tell(Failure(name, task_id, f"it is dead: {reason}", ""))
+    advice = f"To try it again: manage.py celery_dead requeue {shlex.quote(task_id)}" if task_id else ""
+    _tell(Failure(name, task_id, f"it is dead: {reason}", "", advice=advice))
 
 
 def _tell(failure: Failure) -> None:
@@ -76,15 +80,17 @@ def send(failure: Failure) -> None:
     host = platform.node()
     subject = f"celery@{host}: task {failure.name or '?'} [{failure.task_id}] failed: {failure.error}"
     lines = [
-        f"Task {failure.name or '?'} with id {failure.task_id} failed on {host} (pid {os.getpid()}):",
+        printable(f"Task {failure.name or '?'} with id {failure.task_id} failed on {host} (pid {os.getpid()}):"),
         "",
         failure.traceback.rstrip() or failure.error,
         "",
     ]
     if failure.held_back:
         lines.append(f"{failure.held_back} more failures of this task had no e-mail of their own; the log has them.")
+    if failure.advice:
+        lines += [failure.advice, ""]
     lines.append("SEND_CELERY_TASK_ERROR_EMAILS = False, or disable_error_emails of the task, ends these e-mails.")
-    mail_admins(" ".join(subject.split())[:LONGEST_SUBJECT], "\n".join(lines))
+    mail_admins(printable(" ".join(subject.split()))[:LONGEST_SUBJECT], "\n".join(lines))
 
 
 def _admission(name: str) -> Answer:

@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 from django.db.utils import InterfaceError, OperationalError
 
 from celery.broker import store
+from celery.log.text import printable
 
 WIDEST = 80
 
@@ -42,8 +43,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     """Return one line that no control character can leave: names and reasons come from messages."""
-    text = "-" if value in {None, ""} else str(value)
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    shown = "-" if value in {None, ""} else printable(str(value))
     return shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 3]}..."
 
 

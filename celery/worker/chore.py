@@ -23,6 +23,11 @@ FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 5.0
 
 
+def one_line(error: BaseException) -> str:
+    """Return the text of an error without line breaks; those of PostgreSQL have some."""
+    return " ".join(str(error).split())
+
+
 def patiently(act: Callable[[], Value], what: str) -> Value:
     """Return what `act` returns, however long the world takes to let it: log once, and once more when it is over.
 
@@ -37,7 +42,7 @@ def patiently(act: Callable[[], Value], what: str) -> Value:
         except TROUBLE as error:
             if not failed_at:
                 failed_at = time.monotonic()
-                logger.error("%s: not possible now, trying until it is: %s", what, error)  # noqa: TRY400
+                logger.error("%s: not possible now, trying until it is: %s", what, one_line(error))  # noqa: TRY400
             drop_connections()
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -72,7 +77,7 @@ class Chore:
     def _note_failure(self, error: Exception) -> float:
         if not self._failed_at:
             self._failed_at = time.monotonic()
-            logger.error("%s: not possible now, trying until it is: %s", self.name, error)
+            logger.error("%s: not possible now, trying until it is: %s", self.name, one_line(error))
         drop_connections()
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         return self._pause

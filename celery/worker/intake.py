@@ -122,7 +122,7 @@ class Intake:
     def _lose(self, error: Exception) -> None:
         if not self._lost_at:
             self._lost_at = time.monotonic()
-            logger.error("The broker is not reachable; trying until it is: %s", error)
+            logger.error("The broker is not reachable; trying until it is: %s", self._consumer.told(error))
         self.close()
         self._has_more = False
         self._poll_at = time.monotonic() + self._pause

@@ -286,3 +286,23 @@ def test_a_second_daemon_in_one_folder_is_refused(project: Project, elsewhere: P
     assert second.returncode == 1
     assert f"celeryd runs already with pid {pid_in(elsewhere)}" in second.stderr
     assert project.ask() == "first"
+
+
+def test_a_second_start_of_the_same_daemon_is_told_its_pid_and_not_to_choose_another_socket(
+    project: Project, elsewhere: Path
+) -> None:
+    # given
+    options = ["-d", "-c", "1", "--socket", "ping"]
+    project.run(*options, cwd=elsewhere)
+    project.wait_until_ready(file=elsewhere / "celeryd.log")
+    pid = pid_in(elsewhere)
+
+    # when
+    second = project.run(*options, cwd=elsewhere)
+
+    # then
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr == f"celeryd runs already with pid {pid} (pid file {elsewhere / 'celeryd.pid'}).\n"
+    assert pid_in(elsewhere) == pid
+    assert project.ask() == "first"
+    assert project.run("--ping", "--socket", "ping", cwd=elsewhere).returncode == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from celery.messaging import TaskPublisher
 from tests.helpers import eventually
 from tests.integration.places import Place
 from tests.integration.project import SOON, Project
@@ -100,6 +101,22 @@ def test_every_line_is_a_json_object(sqlite_place: Place, is_set: bool) -> None:
     assert (by_task[failed.task_id]["state"], by_task[failed.task_id]["level"]) == ("FAILURE", "ERROR")
     (ready,) = [line for line in lines if "is ready" in line["message"]]
     assert (ready["worker"], ready["concurrency"]) == ("worker", 1)
+
+
+def test_no_line_is_forged_by_an_error_or_the_name_of_a_task(sqlite_place: Place) -> None:
+    # given
+    odd = "x\n[2026-11-22 10:00:00,000: INFO/child-1] Task fake[1] done\x1b[31m"
+    with WorkerProcess(sqlite_place, children=1) as worker:
+        # when
+        failed = tasks.fail.delay(odd)
+        TaskPublisher().delay_task(odd, [], {})
+
+        # then
+        eventually(lambda: worker.said(failed.task_id) > 0 and worker.said("waits until") > 0, within=SOON)
+        assert worker.stop() == 0
+        lines = worker.log.read_text().splitlines()
+    assert [line for line in lines if line.startswith("[2026-11-22 10:00:00,000") or not line.isprintable()] == []
+    assert any("ended as FAILURE" in line and "Task fake[1] done" in line for line in lines)
 
 
 @pytest.mark.parametrize("disabled", [True, False])

@@ -38,13 +38,13 @@ class TestAllOfAList:
     def test_all_that_match_are_acted_on_in_batches(self, person: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(actions, "BATCH", 100)
         batches: list[int] = []
-        requeue = dead.requeue
+        requeue = dead.requeue_page
 
-        def count_and_requeue(rows: QuerySet[Message]) -> int:
+        def count_and_requeue(rows: QuerySet[Message]) -> list[Message]:
             batches.append(rows.count())
             return requeue(rows)
 
-        monkeypatch.setattr(dead, "requeue", count_and_requeue)
+        monkeypatch.setattr(dead, "requeue_page", count_and_requeue)
         first, *_ = many_dead(250)
         make_message("waits")
 
@@ -123,7 +123,7 @@ class TestTrouble:
         def refuse(*_: object) -> Any:
             raise ResultBackendUnreachable("it is away")
 
-        monkeypatch.setattr(waiting, "drop", refuse)
+        monkeypatch.setattr(waiting, "drop_page", refuse)
         row = make_message()
 
         confirm(person, "message", "delete_selected", row)

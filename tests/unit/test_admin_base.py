@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.sites import AdminSite
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import OperationalError
 from django.http import HttpRequest
 from django.test import Client
 from django.urls import path
@@ -237,6 +239,175 @@ class TestSites:
         act(person, "message", "delete_selected", secret, public, post="yes")
 
         assert list(Message.objects.all()) == [secret]
+
+
+class TestWhatIsNotForEverybody:
+    """Whoever may see one list learns nothing from it of the others that answer 403."""
+
+    def test_a_message_does_not_tell_its_result_and_its_worker(self) -> None:
+        make_result("a", status="RETRY", attempt=7, worker="host.secret")
+        make_worker("me", name="host.secret")
+        row = make_message("a", owner="me")
+        person = somebody("view_message")
+
+        page = text_of(person.get(f"/admin/celery/message/{row.pk}/change/"))
+
+        for secret in ("RETRY", "attempt 7", "host.secret", "/taskmeta/", "/celery/worker/"):
+            assert secret not in page
+        assert "it needs the permission celery.view_taskmeta" in page
+        assert '<div class="readonly">me</div>' in page
+
+    def test_a_filter_does_not_name_the_workers(self) -> None:
+        make_worker("me", name="host.secret")
+        make_message("a", owner="me")
+        make_result("a", worker="host.other")
+
+        for model in ("message", "taskmeta"):
+            person = somebody(f"view_{model}")
+            assert "host.secret" not in text_of(person.get(f"/admin/celery/{model}/"))
+            assert "host.secret" not in text_of(person.get(f"/admin/celery/{model}/", {"worker": "me"}))
+            assert "host.secret" in text_of(somebody(f"view_{model}", "view_worker").get(f"/admin/celery/{model}/"))
+
+    def test_a_result_does_not_tell_its_messages(self) -> None:
+        row = make_result("a", worker="host.1")
+        make_message("a")
+
+        page = text_of(somebody("view_taskmeta").get(f"/admin/celery/taskmeta/{row.pk}/change/"))
+
+        assert "in the database" not in page
+        assert "it needs the permission celery.view_message" in page
+        assert "host.1" in page  # which is of the result itself
+        assert "/celery/worker/" not in page
+
+    def test_a_worker_does_not_tell_its_messages_and_its_results(self) -> None:
+        make_worker("me")
+        make_message("a", owner="me")
+
+        page = text_of(somebody("view_worker").get("/admin/celery/worker/me/change/"))
+
+        assert "messages of the database" not in page
+        assert "it needs the permission celery.view_message" in page
+        assert "it needs the permission celery.view_taskmeta" in page
+
+    def test_a_periodic_task_does_not_tell_its_last_result(self) -> None:
+        PeriodicTaskMeta.objects.create(name="shop.tasks.sweep", last_task_id="a")
+        make_result("a", status="FAILURE")
+
+        page = text_of(somebody("view_periodictaskmeta").get("/admin/celery/periodictaskmeta/"))
+
+        assert "FAILURE" not in page
+        assert '<td class="field-last_result">a</td>' in page
+        assert "/taskmeta/" not in page
+
+    def test_two_readers_do_not_disturb_each_other(self) -> None:
+        make_result("a", status="RETRY")
+        row = make_message("a")
+        address = f"/admin/celery/message/{row.pk}/change/"
+        everybody, viewer = root(), somebody("view_message")
+
+        told = ["RETRY" in text_of(person.get(address)) for person in (everybody, viewer, everybody, viewer)]
+
+        assert told == [True, False, True, False]
+
+    def test_two_readers_at_one_moment_do_not_either(self) -> None:
+        everybody, viewer = HttpRequest(), HttpRequest()
+        everybody.user, viewer.user = User(is_superuser=True), AnonymousUser()
+        shared = WorkerAdmin(Worker, admin.site)
+
+        first, second = shared._for(everybody), shared._for(viewer)
+
+        assert (first.may_see("message"), second.may_see("message"), shared.reader) == (True, False, None)
+
+    def test_outside_a_page_there_is_no_link_and_nothing_told(self) -> None:
+        shown = WorkerAdmin(Worker, admin.site)
+
+        assert shown.link("message", "<text>") == "<text>"
+        assert not shown.may_see("message")
+
+
+class TestWrongSettings:
+    """They are a sentence for the reader and a traceback in the log, and no server error."""
+
+    @pytest.fixture(autouse=True)
+    def _rows(self) -> None:
+        make_message("a", pk=7)
+        make_result("a", pk=7)
+        make_worker("me", pk="7")
+        PeriodicTaskMeta.objects.create(name="shop.tasks.sweep", last_task_id="a", pk=7)
+
+    WRONG: ClassVar[dict[str, dict[str, str | None]]] = {
+        "no host": {"CELERY_BACKEND": "tyrant", "TT_HOST": None},
+        "no module": {"CELERY_BACKEND": "shop_of_nowhere.Backend"},
+        "no class": {"CELERY_BACKEND": "celery.backends.database.Nothing"},
+        "no broker": {"CELERY_BROKER_URL": "carrier-pigeon://coop"},
+    }
+
+    @pytest.mark.parametrize("wrong", WRONG)
+    @pytest.mark.parametrize("page", ["", "7/change/", "7/history/"])
+    @pytest.mark.parametrize("model", MODELS)
+    def test_a_page_is_there_or_leads_to_the_index(self, settings: Settings, model: str, page: str, wrong: str) -> None:
+        person = root()
+        for name, value in self.WRONG[wrong].items():
+            setattr(settings, name, value)
+
+        answer = person.get(f"/admin/celery/{model}/{page}")
+
+        assert answer.status_code in {200, 302}
+        if answer.status_code == 302:
+            assert answer.headers["Location"] == "/admin/"
+            (said,) = person.get("/admin/").context["messages"]
+            assert str(said).startswith("The ")
+            assert " cannot be shown: " in str(said)
+
+    @pytest.mark.parametrize(
+        ("wrong", "address", "text"),
+        [
+            ("no host", "taskmeta/", "The task results cannot be shown: "),
+            (
+                "no module",
+                "message/7/change/",
+                "The messages cannot be shown: No module named 'shop_of_nowhere' (`manage.py check`",
+            ),
+            ("no broker", "message/", "The messages cannot be shown: CELERY_BROKER_URL starts with 'carrier-pigeon'"),
+            ("no broker", "worker/7/change/", "The workers cannot be shown: CELERY_BROKER_URL starts with"),
+            ("no class", "periodictaskmeta/", "The periodic tasks cannot be shown: "),
+        ],
+    )
+    def test_the_reader_is_told_what_is_wrong(
+        self, settings: Settings, caplog: pytest.LogCaptureFixture, wrong: str, address: str, text: str
+    ) -> None:
+        person = root()
+        for name, value in self.WRONG[wrong].items():
+            setattr(settings, name, value)
+
+        answer = person.get(f"/admin/celery/{address}", follow=True)
+
+        assert answer.redirect_chain == [("/admin/", 302)]
+        assert text in text_of(answer)
+        assert [record.exc_info is not None for record in caplog.records if record.name == "celery.admin"] == [True]
+
+    def test_an_action_is_answered_so_too(self, settings: Settings) -> None:
+        person = root()
+        settings.CELERY_BROKER_URL = "carrier-pigeon://coop"
+
+        answer = person.post("/admin/celery/message/", {"action": "requeue", "_selected_action": ["7"]})
+
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/")
+
+    def test_nobody_who_may_not_see_the_page_is_told(self, settings: Settings) -> None:
+        settings.CELERY_BROKER_URL = "carrier-pigeon://coop"
+
+        assert somebody("view_worker").get("/admin/celery/message/").status_code == 403
+
+    def test_an_error_of_the_database_stays_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> Any:
+            raise OperationalError("it is away")
+
+        monkeypatch.setattr(MessageAdmin, "find", refuse)
+        person = root()
+
+        with pytest.raises(OperationalError):
+            person.get("/admin/celery/message/")
 
 
 def test_a_page_has_no_script_and_no_style_of_ours_in_it() -> None:

@@ -16,11 +16,12 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from celery import broker, conf, history, states, status
-from celery.admin import overview
+from celery.admin import links, overview
 from celery.admin.overview import OverviewAdmin, latest_failures, one_line, reason, tiles
 from celery.admin.overview.tiles import LIMIT, RANGES, Tile, capped, clock
+from celery.backends.exceptions import dump
 from celery.broker.base import Broker
-from celery.exceptions import BrokerUnreachable
+from celery.exceptions import BrokerUnreachable, WorkerLost
 from celery.history import Minute
 from celery.models import Message, Overview, QueueDepth, TaskMeta, Throughput, Worker
 from celery.status import Queue, Status, WorkerStatus
@@ -191,9 +192,9 @@ class TestItsFigures:
         assert (workers.value, workers.note, workers.is_bad) == ("1 alive", "1 silent", True)
 
     def test_lead_to_the_lists(self, page: Page) -> None:
-        links = {name: tile.link for name, tile in page.tiles(f"{ADDRESS}?range=7d").items() if tile.link}
+        found = {name: tile.link for name, tile in page.tiles(f"{ADDRESS}?range=7d").items() if tile.link}
 
-        assert links == {
+        assert found == {
             "Dead": "/admin/celery/message/?state=dead",
             "Failures": "/admin/celery/taskmeta/?state=FAILURE&since=168",
             "Scheduled": "/admin/celery/message/?state=scheduled",
@@ -207,13 +208,13 @@ class TestItsFigures:
     def test_lead_nowhere_where_the_project_has_taken_the_lists_away(
         self, page: Page, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(tiles, "reverse", raising(NoReverseMatch("not here")))
+        monkeypatch.setattr(links, "reverse", raising(NoReverseMatch("not here")))
 
         assert not any(tile.link for tile in page.tiles().values())
 
     def test_lead_to_pages_of_the_same_site(self, monkeypatch: pytest.MonkeyPatch) -> None:
         sites: list[str] = []
-        monkeypatch.setattr(tiles, "reverse", lambda *_, current_app, **__: sites.append(current_app))
+        monkeypatch.setattr(links, "reverse", lambda *_, current_app, **__: sites.append(current_app))
         asked = request()
         asked.user, asked.current_app = User(is_superuser=True), "shop_admin"
 
@@ -349,6 +350,18 @@ class TestTheLatestFailures:
             ("", "", ""),
             ("E: " + "x" * 500, "", "E: " + "x" * 157 + "…"),
             ("E: a\x1b[31m", "", "E: a\N{REPLACEMENT CHARACTER}[31m"),
+            ("", dump(WorkerLost('it killed\n3 "processes"')), 'WorkerLost: it killed 3 "processes"'),
+            ("", dump(WorkerLost()), "WorkerLost"),
+            ("", dump(WorkerLost("ä" * 500))[:100], "WorkerLost: äääää"),
+            (
+                "",
+                dump(WorkerLost("\N{GRINNING FACE}" * 9))[:83],
+                "WorkerLost: \N{GRINNING FACE}\N{REPLACEMENT CHARACTER}",
+            ),
+            ("", dump(WorkerLost("x" * 60_000))[:1_000], "WorkerLost: " + "x" * 148 + "…"),
+            ("", dump(KeyError(7)), dump(KeyError(7))),
+            ("", dump(WorkerLost("no \\u escape")), "WorkerLost: no \\u escape"),
+            ("", dump(WorkerLost("too late"))[:50], dump(WorkerLost())[:50]),
         ],
     )
     def test_say_what_happened_in_a_line(self, traceback: str, result: str, said: str) -> None:

@@ -144,7 +144,7 @@ class TestRunNow:
 
         sent = Message.objects.get()
         assert sent.task == NAME
-        assert said(person, "periodictaskmeta") == [f"{NAME} was sent, as task {sent.task_id}."]
+        assert said(person, "periodictaskmeta") == [f"Sent: {NAME}, as task {sent.task_id}."]
         row.refresh_from_db()
         assert (row.total_run_count, row.last_task_id) == (3, "the last one")
 
@@ -164,8 +164,8 @@ class TestRunNow:
         act(person, "periodictaskmeta", "run_now", *rows)
 
         wrong, right = said(person, "periodictaskmeta")
-        assert wrong.startswith("shop.tasks.gone was not sent: no task named 'shop.tasks.gone'")
-        assert right.startswith(f"{NAME} was sent")
+        assert wrong.startswith("Not sent: shop.tasks.gone: no task named 'shop.tasks.gone'")
+        assert right.startswith(f"Sent: {NAME}")
         assert len(log()) == 1
 
     def test_a_broker_that_is_away_is_told(self, person: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ class TestRunNow:
 
         act(person, "periodictaskmeta", "run_now", make())
 
-        assert said(person, "periodictaskmeta") == [f"{NAME} was not sent: nobody answers"]
+        assert said(person, "periodictaskmeta") == [f"Not sent: {NAME}: nobody answers"]
 
 
 def test_a_name_is_escaped(person: Client) -> None:

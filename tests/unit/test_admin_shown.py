@@ -1,12 +1,15 @@
 """celery/admin/shown.py: texts for people."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from celery.admin import shown
 from celery.models import Message
+from celery.moments import as_stored
 
 
 @pytest.mark.parametrize(
@@ -44,12 +47,48 @@ def test_a_naive_moment_is_one_of_djangos_zone() -> None:
     assert shown.ago(naive - timedelta(seconds=7230)) == "2 h ago"
 
 
+def test_in_the_hour_that_comes_twice_a_moment_of_the_second_is_not_an_hour_off(settings: Settings) -> None:
+    settings.USE_TZ, settings.TIME_ZONE = False, "Europe/Berlin"
+    now = datetime.now(UTC)
+    due = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+
+    with timezone.override("UTC"):
+        assert shown.moment(as_stored(due)) == "2026-10-25 01:30:00"
+        assert shown.moment(as_stored(due - timedelta(hours=1))) == "2026-10-25 00:30:00"
+    assert shown.ago(as_stored(now - timedelta(seconds=7230))) == "2 h ago"
+
+
 @pytest.mark.parametrize(
     ("text", "seen"),
     [("[1]", "[\n  1\n]"), ("no json", "no json"), ("NaN", "NaN"), ('"\\u00e9"', '"é"')],
 )
 def test_json_is_laid_out_and_all_else_is_as_it_is(text: str, seen: str) -> None:
     assert shown.pretty(text) == seen
+
+
+def test_twenty_levels_are_laid_out_and_deeper_ones_are_as_they_are() -> None:
+    twenty = "[" * 20 + "{}" + "]" * 20
+
+    assert shown.pretty("[" * 19 + "1" + "]" * 19).count("\n") == 38
+    assert shown.pretty(f"[{twenty}]") == f"[{twenty}]"
+    assert shown.pretty('{"a":' * 22 + "1" + "}" * 22).count("\n") == 0
+
+
+def test_a_text_that_is_cut_in_any_case_is_not_laid_out() -> None:
+    """Lines at 900 levels have 1,800 blanks each: 200 kB of text became 180 MB."""
+    many = json.dumps([1] * shown.LONGEST_TEXT)
+    deep = "[" * 900 + many + "]" * 900
+
+    assert shown.pretty(many) is many
+    assert shown.pretty(deep) is deep
+
+
+@pytest.mark.parametrize("levels", range(1, 40, 3))
+def test_no_text_becomes_more_than_fifty_times_as_long(levels: int) -> None:
+    room = (shown.LONGEST_TEXT - 2 * levels) // 2
+    text = "[" * levels + ",".join("1" * room) + "]" * levels
+
+    assert len(shown.pretty(text)) <= 50 * shown.LONGEST_TEXT
 
 
 def test_a_value_whose_repr_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

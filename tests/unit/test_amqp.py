@@ -12,13 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp.exceptions import AccessRefused, PreconditionFailed, UnexpectedFrame
+from amqp.exceptions import AccessRefused, ConnectionForced, PreconditionFailed, UnexpectedFrame
 from amqp.serialization import decode_properties_basic
 from hypothesis import given
 from hypothesis import strategies as some
 
 from celery import message as wire
-from celery.broker.amqp import publisher, transport
+from celery.broker.amqp import AmqpConsumer, publisher, transport
 from celery.broker.amqp.frames import ACK, METHOD, NACK, Arrival, Inbox, Ledger, content, opening, settlement
 from celery.broker.amqp.properties import DROPPED, delivery_of, headers_of, packed, properties_of, task_id_of
 from celery.broker.amqp.publisher import NackedError, Publisher, explained
@@ -370,6 +370,34 @@ def test_errors_say_where_and_what_to_do(error: Exception, kind: type[Exception]
     assert type(explanation) is kind
     assert str(explanation).startswith("RabbitMQ at shop:5672 ")
     assert text in str(explanation)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            AccessRefused("ACCESS_REFUSED - see the broker logfile.", (0, 0)),
+            "refused: (403) ACCESS_REFUSED - see the broker logfile. Check user",
+        ),
+        (
+            ConnectionForced("CONNECTION_FORCED - 'shutdown'", (0, 0)),
+            "closed the connection: (320) CONNECTION_FORCED - 'shutdown'. Does",
+        ),
+        (ConnectionRefusedError("refused,\n\tas ever."), "cannot be reached: refused, as ever. Is it running?"),
+    ],
+)
+def test_what_the_server_says_is_part_of_one_sentence(error: Exception, text: str) -> None:
+    assert str(explained(error, "amqp://me:secret@shop//")).startswith(f"RabbitMQ at shop:5672 {text}")
+
+
+def test_a_lost_connection_is_named_in_the_log_without_the_password() -> None:
+    consumer = AmqpConsumer("amqp://me:secret@shop//", "an-owner", ["celery"])
+
+    lost = consumer.told(ConnectionForced("CONNECTION_FORCED - broker forced connection closure", (0, 0)))
+
+    assert lost == "RabbitMQ at shop:5672: (320) CONNECTION_FORCED - broker forced connection closure"
+    refused = explained(ConnectionRefusedError("refused"), "amqp://me:secret@shop//")
+    assert consumer.told(refused) == str(refused)
 
 
 def test_a_server_short_of_memory_is_told_from_a_silent_one() -> None:

@@ -43,12 +43,15 @@ fact    celery.discovery
 fact    celery.log
 fact    celery.log.file
 fact    celery.log.json_lines
+fact    celery.log.text
 fact    celery.mail
 fact    celery.mail.ceiling
 fact    celery.message                              kombu.serialization kombu.utils.json
+fact    celery.moments
 fact    celery.platform
 fact    celery.registry
 fact    celery.retries
+fact    celery.standing
 fact    celery.timer
 
 port    celery.backends
@@ -129,6 +132,7 @@ face    celery.admin                                celery.models
 face    celery.admin.actions
 face    celery.admin.base
 face    celery.admin.filters                        celery.models
+face    celery.admin.links
 face    celery.admin.messages                       celery.models
 face    celery.admin.overview                       celery.models
 face    celery.admin.overview.charts

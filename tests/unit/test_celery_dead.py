@@ -99,6 +99,7 @@ class TestList:
 
         assert output.count("\n") == 2
         assert output.replace("\n", "").isprintable()
+        assert r"\x1b[2J\nsecond line\x07" in output
 
     def test_a_long_reason_is_cut(self) -> None:
         bury("a", reason="x" * 5000)

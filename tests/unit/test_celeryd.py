@@ -18,7 +18,11 @@ from celery import backends, conf
 from celery.bin import celeryd
 from celery.bin.celeryd import MOST_CHILDREN, main, parse_options, preflight, run, worker_options
 from celery.bin.preflight import warn_of_threads
+from celery.bin.values import never_comes
 from celery.broker import store
+from celery.management.commands.celeryd import Command
+from celery.platform import PIDFile
+from celery.worker.health.listener import LONGEST_PATH
 from tests.memory_backend import MemoryBackend
 
 
@@ -88,13 +92,13 @@ class TestOptions:
         # when
         of_settings = worker_options({})
         said = worker_options(
-            {"time_limit": 3.5, "soft_time_limit": 2.5, "max_tasks_per_child": 7, "max_memory_per_child": 5000}
+            {"time_limit": 3.5, "soft_time_limit": 2.5, "max_tasks_per_child": 7, "max_memory_per_child": 50_000}
         )
 
         # then
         assert (of_settings.time_limit, of_settings.soft_time_limit) == (30, 20)
         assert (of_settings.max_tasks, of_settings.max_memory) == (100, 200_000)
-        assert (said.time_limit, said.soft_time_limit, said.max_tasks, said.max_memory) == (3.5, 2.5, 7, 5000)
+        assert (said.time_limit, said.soft_time_limit, said.max_tasks, said.max_memory) == (3.5, 2.5, 7, 50_000)
 
     def test_without_limits_there_are_none(self) -> None:
         options = worker_options({})
@@ -109,13 +113,15 @@ class TestOptions:
             ({"time_limit": float("nan")}, "--time-limit must be at least 0, not nan"),
             ({"soft_time_limit": float("inf")}, "--soft-time-limit must be at most 315,360,000, not inf"),
             ({"max_tasks_per_child": 0}, "--max-tasks-per-child must be at least 1, not 0"),
-            ({"max_memory_per_child": 5}, "--max-memory-per-child must be at least 1024, not 5"),
+            ({"max_memory_per_child": 5}, "the memory of a child is from 20480 to 315360000 KiB, not 5"),
+            ({"max_memory_per_child": 2048}, "KiB, not 2048. For 2048 MiB write 2097152"),
+            ({"max_memory_per_child": 10**9}, "KiB, not 1000000000"),
             ({"drain_timeout": -1.0}, "--drain-timeout must be at least 0, not -1.0"),
             ({"umask": "8"}, "'8' is no umask: write octal digits from 000 to 777, such as 022 or 027"),
             ({"log_format": "xml"}, "'xml' is no format of log lines: write json, or"),
             ({"log_format": "%(user)s %(message)s"}, "'%(user)s %(message)s' is no format of log lines: write json"),
             ({"log_format": "%(message)"}, "'%(message)' is no format of log lines: write json"),
-            ({"socket": "x" * 200}, "the path of a socket has less than 108 bytes"),
+            ({"socket": "x" * 200}, "the path of a socket has at most 107 bytes"),
         ],
     )
     def test_what_cannot_be_is_refused_with_what_can(self, given: dict[str, Any], text: str) -> None:
@@ -134,6 +140,29 @@ class TestOptions:
         monkeypatch.chdir(tmp_path)
 
         assert worker_options({"socket": "celeryd.sock"}).socket == str(tmp_path / "celeryd.sock")
+
+    def test_a_socket_may_have_a_path_as_long_as_the_kernel_takes(self) -> None:
+        assert worker_options({"socket": "/" + "x" * (LONGEST_PATH - 1)}).socket
+        with pytest.raises(CommandError, match=f"at most {LONGEST_PATH} bytes"):
+            worker_options({"socket": "/" + "x" * LONGEST_PATH})
+
+    @pytest.mark.parametrize(
+        ("soft", "hard", "answer"),
+        [(10, 10, True), (11, 10, True), (9.5, 10, False), (0, 10, False), (10, None, False)],
+    )
+    def test_a_soft_limit_never_comes_if_the_hard_one_is_not_later(
+        self, soft: float | None, hard: float | None, answer: bool
+    ) -> None:
+        assert never_comes(soft, hard) is answer
+
+    def test_the_help_tells_how_to_ask_a_worker_that_runs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            parse_options(["--help"])
+        of_script = " ".join(capsys.readouterr().out.split())
+        of_command = " ".join(Command().create_parser("manage.py", "celeryd").format_help().split())
+
+        assert "`celeryd --ping [--socket PATH]` asks a worker that runs whether it is well" in of_script
+        assert "`celeryd --ping [--socket PATH]` asks a worker that runs whether it is well" in of_command
 
     def test_the_version_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
@@ -283,6 +312,27 @@ class TestRun:
         assert begun == [("debug", "of_environment.log", conf.LOG_FORMAT)]
         assert self._run(umask="027") == 0o027
 
+    @pytest.mark.usefixtures("begun")
+    def test_the_socket_is_in_the_folder_of_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A daemon is in / when it opens it."""
+        # given
+        looked_at: list[Any] = []
+
+        def work(options: Any, *_: Any) -> int:
+            looked_at.append(options)
+            return 0
+
+        monkeypatch.setattr(celeryd, "_current_folder", str)
+        monkeypatch.setattr(celeryd, "_prepare", looked_at.append)
+        monkeypatch.setattr(celeryd, "_held", lambda *_: None)
+        monkeypatch.setattr(celeryd, "_work", work)
+
+        # when
+        run({"detach": True, "socket": "ping"})
+
+        # then
+        assert [options["socket"] for options in looked_at] == [str(tmp_path / "ping")] * 2
+
     def test_a_umask_of_the_settings_holds_in_the_foreground_too(self, begun: list[Any], settings: Settings) -> None:
         settings.CELERYD_UMASK = "027"
 
@@ -318,6 +368,44 @@ class TestRun:
         assert caplog.messages == [
             "--log-format has no effect: LOGGING configures the logger celery, and -f names no file."
         ]
+
+
+class TestPrepare:
+    """What is refused while there is a terminal that can be told."""
+
+    @pytest.fixture(autouse=True)
+    def refused(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The sockets that were looked at."""
+        found: list[str] = []
+        for name in ("preflight", "warn_of_threads"):
+            monkeypatch.setattr(celeryd, name, lambda: None)
+        monkeypatch.setattr("celery.mail.connect", lambda: None)
+        monkeypatch.setattr("celery.worker.connections.prepare", lambda: None)
+        monkeypatch.setattr("celery.worker.health.listener.refuse", found.append)
+        return found
+
+    def test_a_second_start_is_told_of_the_first_and_not_of_its_socket(
+        self, refused: list[str], tmp_path: Path
+    ) -> None:
+        # given
+        path = tmp_path / "celeryd.pid"
+        first = PIDFile(path)
+        first.write(4711)
+
+        # then
+        with pytest.raises(SystemExit, match="celeryd runs already with pid 4711"):
+            celeryd._prepare({"pidfile": str(path), "socket": str(tmp_path / "socket")})
+        assert refused == []
+        assert path.read_text() == "4711\n"
+        first.release()
+
+    @pytest.mark.parametrize("has_pidfile", [True, False])
+    def test_a_socket_is_looked_at_in_any_case(self, refused: list[str], tmp_path: Path, has_pidfile: bool) -> None:
+        pidfile = str(tmp_path / "celeryd.pid") if has_pidfile else None
+
+        celeryd._prepare({"pidfile": pidfile, "socket": str(tmp_path / "socket")})
+
+        assert refused == [str(tmp_path / "socket")]
 
 
 class TestTheFolder:
@@ -383,6 +471,12 @@ class TestPreflight:
         with pytest.raises(CommandError, match=rf"^{missing} is missing in .*'default'.*: run `manage.py migrate`"):
             preflight()
 
+    def test_of_several_tables_it_is_said_that_they_are_missing(self, tables: set[str]) -> None:
+        tables -= {"celery_message", "celery_worker"}
+
+        with pytest.raises(CommandError, match=r"^celery_message, celery_worker are missing in .*'default'"):
+            preflight()
+
     def test_where_results_live_elsewhere_their_table_is_not_missed(
         self, tables: set[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -396,7 +490,7 @@ class TestPreflight:
     ) -> None:
         # given
         def refuse(_: Any) -> list[str]:
-            raise OperationalError("connection refused")
+            raise OperationalError("connection refused\n\tIs the server running?\n")
 
         monkeypatch.setattr(connection.introspection, "table_names", refuse)
 
@@ -404,7 +498,7 @@ class TestPreflight:
         preflight()
 
         # then
-        assert "The database 'default' cannot be reached yet: connection refused" in caplog.text
+        assert "The database 'default' cannot be reached yet: connection refused Is the server running?" in caplog.text
 
     @pytest.mark.usefixtures("tables")
     def test_a_database_that_is_too_old_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:

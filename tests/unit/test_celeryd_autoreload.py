@@ -45,6 +45,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.workers: list[Worker] = []
+        self.while_starting: list[Any] = []
         self.calls: list[dict[str, Any]] = []
         self.ends_by: dict[int, int] = {signal.SIGTERM: 0, signal.SIGINT: 0}
         self.watched: list[tuple[Path, str]] = []
@@ -53,6 +54,8 @@ class Stage:
     def start(self, command: list[str], **options: Any) -> Worker:
         self.calls.append({"command": command, **options})
         self.workers.append(Worker(self.ends_by))
+        for act in self.while_starting:
+            act()
         return self.workers[-1]
 
     def watch_dir(self, folder: Path, pattern: str) -> None:
@@ -198,6 +201,42 @@ def test_signals_are_passed_on(stage: Stage, number: int, heard: int) -> None:
     Watch(2.0).run()
 
     assert stage.workers[0].heard == [heard]
+
+
+@pytest.mark.parametrize(
+    ("number", "heard"),
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGQUIT, signal.SIGQUIT),
+        (signal.SIGHUP, signal.SIGTERM),
+    ],
+)
+def test_a_worker_that_is_just_being_started_is_told_of_the_end_too(stage: Stage, number: int, heard: int) -> None:
+    """The process is there already, and nobody knows it yet."""
+    # given
+    stage.ends_by = {heard: 0}
+    stage.while_starting = [lambda: signal.raise_signal(number)]
+    stage.acts = [lambda: None, lambda: pytest.fail("it goes on")]
+
+    # then
+    assert Watch(2.0).run() == 0
+    assert stage.workers[0].heard == [heard]
+
+
+def test_a_worker_that_follows_another_is_told_of_the_end_too(stage: Stage) -> None:
+    """The signal comes after the one before it has ended."""
+
+    # given
+    def change() -> None:
+        stage.change()
+        stage.while_starting = [lambda: signal.raise_signal(signal.SIGTERM)]
+
+    stage.acts = [change, lambda: None, lambda: pytest.fail("it goes on")]
+
+    # then
+    assert Watch(2.0).run() == 0
+    assert [worker.heard for worker in stage.workers] == [[signal.SIGTERM], [signal.SIGTERM]]
 
 
 def test_nothing_is_started_when_it_ends_while_a_worker_drains(stage: Stage) -> None:

@@ -138,6 +138,8 @@ class TestTheEnvironment:
             ("CELERYD_LOGLEVEL", "loud", "LOUD is no log level: choose one of DEBUG,"),
             ("CELERYD_QUEUES", ",", "-Q names no queue."),
             ("CELERYD_UMASK", "rw", "'rw' is no umask:"),
+            ("CELERYD_MAX_MEMORY_PER_CHILD", "2048", "the memory of a child is from 20480 to 315360000 KiB, not 2048."),
+            ("CELERYD_LOG_FORMAT", "%(user)s %(message)s", "'%(user)s %(message)s' is no format of log lines: write"),
         ],
     )
     def test_a_bad_value_is_an_error_that_names_the_variable(self, variable: str, text: str, sentence: str) -> None:

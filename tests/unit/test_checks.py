@@ -18,9 +18,11 @@ from pytest_django import Settings
 
 import celery.checks
 from celery import apps, broker, conf
+from celery.bin.options import VARIABLES
+from celery.bin.values import LEAST_MEMORY
 from celery.broker import store
 from celery.checks import worker
-from celery.checks.worker import LEAST_MEMORY
+from celery.checks.settings import OF_CELERY
 from celery.registry import tasks
 from celery.task import Task
 from celery.worker import relay
@@ -145,6 +147,50 @@ class TestUnknownSettings:
         settings.CELERY_XYZZY = 1
 
         assert "CELERYD_CONCURRENCY" in str(only("celery.E001").hint)
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("CELERYD_SOCKET", "It is an option of celeryd, --socket, and a variable of its environment; no setting."),
+            ("CELERYD_NAME", "It is an option of celeryd, --name, and a variable of its environment; no setting."),
+            ("CELERYD_DETACH", "It is an option of celeryd, --detach, and a variable of its environment; no setting."),
+            ("CELERYD_QUEUES", " --queues, and a variable of its environment; no setting. The setting is CELERY_AMQP_"),
+            ("CELERYD_NO_BEAT", "no setting. The setting is CELERYD_BEAT."),
+            ("CELERYD_LOGLEVEL", "no setting. The setting is CELERYD_DAEMON_LOG_LEVEL."),
+            (
+                "CELERY_TIMEZONE",
+                "It is a setting of Celery 5 or earlier; here there is none: Django's TIME_ZONE counts,",
+            ),
+            ("CELERY_TASK_ALWAYS_EAGER", "here write CELERY_ALWAYS_EAGER."),
+            ("CELERY_RESULT_BACKEND", "here write CELERY_BACKEND, which is 'database', 'cache' or 'tyrant'."),
+        ],
+    )
+    def test_options_and_the_settings_of_celery_5_are_answered_with_what_they_are_here(
+        self, settings: Settings, name: str, hint: str
+    ) -> None:
+        setattr(settings, name, 2)
+
+        assert hint in str(only("celery.E001").hint)
+
+    @pytest.mark.parametrize("name", sorted({*VARIABLES} - {*conf.BY_NAME}))
+    def test_each_variable_of_an_option_is_known_as_one(self, settings: Settings, name: str) -> None:
+        setattr(settings, name, 2)
+
+        assert "It is an option of celeryd, --" in str(only("celery.E001").hint)
+
+    def test_what_is_said_of_settings_of_celery_5_names_settings_of_ours(self) -> None:
+        named = set(re.findall(r"CELERYD?_\w+", " ".join(OF_CELERY.values())))
+
+        assert named <= set(conf.BY_NAME)
+        assert not set(OF_CELERY) & (set(conf.BY_NAME) | set(VARIABLES))
+
+    def test_each_setting_on_the_page_for_those_who_know_celery_5_has_its_answer(self) -> None:
+        page = Path("docs/from_celery5.rst").read_text(encoding="utf-8")
+        theirs = set(re.findall(r"^   \* - .*$", page, re.MULTILINE))
+        names = {name for line in theirs for name in re.findall(r"``(CELERYD?_\w+)", line)}
+
+        assert len(names) > 15
+        assert names <= {*OF_CELERY, *conf.BY_NAME, "CELERY_"}
 
     @pytest.mark.parametrize("name", ["CELERYD_CONCURENCY", "CELERYD_XYZZY"])
     def test_the_settings_of_the_daemon_are_checked_too(self, settings: Settings, name: str) -> None:
@@ -376,7 +422,7 @@ class TestBroker:
         assert "which no broker has" in message.msg
         assert "django://, amqp://" in str(message.hint)
 
-    def test_a_package_that_is_missing_is_told_with_the_extra_that_brings_it(
+    def test_a_package_that_is_missing_is_told_with_the_command_that_brings_it(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(broker.SCHEMES, "redis", "celery_without_packages.RedisBroker")
@@ -385,7 +431,7 @@ class TestBroker:
         message = only("celery.E004").msg
 
         assert "No module named 'celery_without_packages'" in message
-        assert "extra [redis]" in message
+        assert message.endswith("run `pip install redis`.")
 
     def test_a_database_that_is_not_configured_is_told_with_those_that_are(self, settings: Settings) -> None:
         settings.CELERY_BROKER_URL = "django://nowhere"
@@ -398,7 +444,7 @@ class TestBroker:
 
         message = only("celery.E004")
 
-        assert "is not a URL" in message.msg
+        assert "is not a URL: in a password, write @ as %40, / as %2F, : as %3A, # as %23 and ? as %3F." in message.msg
         assert "s3cret" not in message.msg
         assert "p/ss" not in message.msg
 
@@ -719,6 +765,25 @@ class TestFilesAndLog:
 
     @pytest.mark.parametrize("mask", ["022", "0o27", 0o77, 0])
     def test_a_umask_is_no_trouble(self, settings: Settings, mask: object) -> None:
+        settings.CELERYD_UMASK = mask
+
+        assert ids() == []
+
+    @pytest.mark.parametrize(
+        ("mask", "meant", "now"), [(27, "027", "033"), (22, "022", "026"), (77, "077", "115"), (37, "037", "045")]
+    )
+    def test_a_decimal_umask_that_reads_like_an_octal_one_is_told_with_both(
+        self, settings: Settings, mask: int, meant: str, now: str
+    ) -> None:
+        settings.CELERYD_UMASK = mask
+
+        message = only("celery.W024")
+
+        assert message.msg == f"CELERYD_UMASK = {mask} is a decimal number, and as a umask {now}; {meant} may be meant."
+        assert message.hint == f"Write it in octal: CELERYD_UMASK = '{meant}', or '{now}' for what it is now."
+
+    @pytest.mark.parametrize("mask", ["27", "033", 0, 2, 7, 0o22, 0o27, 0o37, 0o67, 0o77, 0o177, 0o222, 0o72])
+    def test_text_and_usual_umasks_are_no_trouble(self, settings: Settings, mask: object) -> None:
         settings.CELERYD_UMASK = mask
 
         assert ids() == []

@@ -164,6 +164,13 @@ class TestTheFormat:
 
         assert json.loads((tmp_path / "log").read_text())["message"] == "told"
 
+    def test_a_line_is_one_line_whatever_a_task_tells(self, root: logging.Logger, tmp_path: Path) -> None:
+        setup_logger("INFO", str(tmp_path / "log"), "<%(message)s>")
+
+        logging.getLogger("celery.task.shop.pay").info("first\nsecond \x1b[31m")
+
+        assert (tmp_path / "log").read_text() == "<first\\nsecond \\x1b[31m>\n"
+
 
 class TestTheStream:
     """What is written without the logging module."""
@@ -255,6 +262,33 @@ class TestLines:
         assert [record.get("state") for record in fields] == ["DONE", "FAILURE", "RETRY", None, None]
         assert [record.get("runtime") for record in fields] == [0.5, 0.5, None, None, None]
         assert [record.get("until") for record in fields] == [None, None, until, None, until]
+
+    def test_a_message_forges_no_line_in_a_handler_of_the_project(
+        self, lines: pytest.LogCaptureFixture, root: logging.Logger
+    ) -> None:
+        """Names, ids and errors are what somebody has sent."""
+        # given
+        until = datetime(2026, 11, 1, tzinfo=UTC)
+        odd = "x\n[2026-11-22: INFO/child-1] Task fake[1] done\x1b[31m"
+        known = {"name": odd, "task_id": odd}
+        theirs, written = logging.StreamHandler(StringIO()), logging.Formatter("theirs: %(message)s")
+        theirs.setFormatter(written)
+        root.addHandler(theirs)
+
+        # when
+        signals.notify(signals.task_finished, **known, state=states.DONE, runtime=0.5, error="")
+        signals.notify(signals.task_finished, **known, state=states.FAILURE, runtime=0.5, error=odd)
+        signals.notify(signals.task_retried, **known, attempt=2, until=until, error=odd)
+        signals.notify(signals.job_dead, **known, reason=odd)
+        signals.notify(signals.job_postponed, **known, until=until, reason=odd)
+        for name in ("celery.worker", "celery.mail", "celery.broker", "celery.backends"):
+            logging.getLogger(name).warning("Task %s[%s] lost its process.", odd, odd)
+
+        # then
+        found = theirs.stream.getvalue().splitlines()
+        assert len(found) == len(lines.records) == 9
+        assert all(line.isprintable() and line.startswith("theirs: Task x\\n[2026") for line in found)
+        assert {vars(record)["task_name"] for record in lines.records[:5]} == {odd}  # for machines, as it is
 
     @pytest.mark.parametrize(
         ("timeout", "text"),

@@ -45,6 +45,13 @@ def test_whatever_the_line_has_besides_is_a_field() -> None:
     assert (found["is_late"], found["queues"], found["until"]) == (True, ["a", "b"], None)
 
 
+def test_a_runtime_has_no_digits_beyond_the_microsecond() -> None:
+    found = fields(runtime=0.123456789012345678, length=0.123456789)
+
+    assert (found["runtime"], found["length"]) == (0.123457, 0.123456789)
+    assert fields(runtime=7)["runtime"] == 7
+
+
 def test_a_field_that_is_called_like_one_of_ours_gets_an_underscore() -> None:
     found = fields(time="soon", pid="mine")
 

@@ -96,6 +96,18 @@ class TestAnEmail:
 
         (sent,) = outbox()
         assert sent.subject.endswith("task ? [id-2] failed: it is dead: it killed 3 processes")
+        assert "\nTo try it again: manage.py celery_dead requeue id-2\n" in sent.body
+
+    def test_has_no_advice_that_a_shell_would_run(self) -> None:
+        signals.notify(signals.job_dead, task_id="id; rm -r /", name="", reason="it killed 3 processes")
+
+        assert "requeue 'id; rm -r /'\n" in outbox()[0].body
+
+    def test_of_what_has_no_id_or_is_not_dead_tells_nothing_of_requeueing(self) -> None:
+        finish()
+        signals.notify(signals.job_dead, task_id="", name="", reason="cannot be decoded")
+
+        assert not [sent for sent in outbox() if "requeue" in sent.body]
 
     def test_cannot_get_a_header_of_its_own_by_an_exception(self) -> None:
         finish(error="ValueError: first\r\nBcc: everybody@example.com")
@@ -103,6 +115,16 @@ class TestAnEmail:
         (sent,) = outbox()
         assert "\n" not in sent.subject
         assert "Bcc" not in sent.message()
+
+    def test_says_whose_it_is_in_one_line_whatever_a_message_calls_it(self) -> None:
+        odd = "shop.pay\n\n-- \nIT support: all is well"
+
+        signals.notify(signals.job_dead, task_id="id-1\x1b[31m", name=odd, reason="it killed 3 processes")
+
+        (sent,) = outbox()
+        assert sent.subject.isprintable()
+        first, *_ = str(sent.body).splitlines()
+        assert first.startswith(r"Task shop.pay\n\n-- \nIT support: all is well with id id-1\x1b[31m failed on ")
 
     def test_has_a_subject_of_bounded_length(self) -> None:
         finish(error="x" * 100_000)

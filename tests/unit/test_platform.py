@@ -136,6 +136,21 @@ class TestPIDFile:
         assert file.get_pid() == os.getpid()
         file.remove()
 
+    def test_one_that_another_made_after_ours_was_removed_is_left_to_it(self, path: Path) -> None:
+        # given
+        ours, others = PIDFile(path), PIDFile(path)
+        ours.acquire()
+        path.unlink()
+        others.acquire()
+
+        # when
+        ours.release()
+
+        # then
+        assert path.exists()
+        others.release()
+        assert not path.exists()
+
     def test_one_that_is_held_ends_the_program_with_the_pid(self, held_by_another: Path) -> None:
         with pytest.raises(SystemExit, match=f"celeryd runs already with pid 4711.*{held_by_another}"):
             PIDFile(held_by_another).check()

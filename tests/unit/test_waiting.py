@@ -1,9 +1,14 @@
 """celery/waiting.py: what a person does to messages that no worker has."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from celery import backends, states, waiting
+from celery import backends, broker, states, waiting
 from celery.exceptions import ResultBackendUnreachable, TaskDropped
 from celery.models import Message, TaskMeta
 from celery.result import AsyncResult
@@ -24,7 +29,7 @@ class TestRunNow:
     def test_what_is_scheduled_is_ready(self) -> None:
         make_scheduled("a")
 
-        assert ids(waiting.run_now(Message.objects.all())) == ["a"]
+        assert waiting.run_now(Message.objects.all()) == 1
         assert Message.objects.get().visible_at is None
 
     def test_all_else_stays_as_it_is(self) -> None:
@@ -34,7 +39,7 @@ class TestRunNow:
         make_message("taken", owner="me")
         before = list(Message.objects.order_by("id").values())
 
-        assert waiting.run_now(Message.objects.all()) == []
+        assert waiting.run_now(Message.objects.all()) == 0
         assert list(Message.objects.order_by("id").values()) == before
 
     def test_only_those_that_were_meant(self) -> None:
@@ -52,14 +57,14 @@ class TestDrop:
         make_dead("dead")
         make_scheduled("scheduled")
 
-        assert ids(waiting.drop(Message.objects.all())) == ["waits", "dead", "scheduled"]
+        assert waiting.drop(Message.objects.all()) == 3
         assert left() == []
 
     def test_what_a_worker_has_stays(self) -> None:
         make_message("taken", owner="me")
         make_scheduled("relayed", owner="me")
 
-        assert waiting.drop(Message.objects.all()) == []
+        assert waiting.drop(Message.objects.all()) == 0
         assert left() == ["taken", "relayed"]
         assert not TaskMeta.objects.exists()
 
@@ -119,7 +124,116 @@ def _refuses_bodies(execute, statement, *rest):  # type: ignore[no-untyped-def] 
     return execute(statement, *rest)
 
 
+class TestPages:
+    @pytest.fixture(autouse=True)
+    def _small_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(waiting, "PAGE", 3)
+
+    @pytest.mark.parametrize("verb", [waiting.run_now, waiting.drop])
+    def test_a_transaction_has_no_more_than_a_page(
+        self, verb: Callable[[Any], int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        locked: list[int] = []
+        lock = waiting._locked
+
+        def note(messages: Any) -> list[Message]:
+            rows = lock(messages)
+            locked.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(waiting, "_locked", note)
+        for number in range(7):
+            make_scheduled(f"{number}")
+            make_scheduled(f"taken {number}", owner="me")
+
+        with CaptureQueriesContext(connection) as queries:
+            assert verb(Message.objects.all()) == 7
+
+        assert locked == [3, 3, 1]
+        begun = [query["sql"] for query in queries.captured_queries if query["sql"].startswith("SAVEPOINT")]
+        assert len(begun) >= 3
+        assert Message.objects.filter(visible_at__isnull=False, owner=None).count() == 0
+        assert Message.objects.filter(owner="me").count() == 7
+
+    def test_what_comes_meanwhile_is_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for number in range(4):
+            make_message(f"early {number}")
+        store = type(backends.default()).store
+
+        def send_and_store(backend: Any, results: Any) -> set[str]:
+            make_message(f"late {Message.objects.count()}")
+            return store(backend, results)
+
+        monkeypatch.setattr(type(backends.default()), "store", send_and_store)
+
+        assert waiting.drop(Message.objects.all()) == 4
+        assert [task_id.split()[0] for task_id in left()] == ["late", "late"]
+
+    def test_what_was_dropped_before_the_backend_went_away_stays_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        store = type(backends.default()).store
+        calls: list[int] = []
+
+        def store_once(backend: Any, results: Any) -> set[str]:
+            calls.append(len(results))
+            if len(calls) > 1:
+                raise ResultBackendUnreachable("it is away")
+            return store(backend, results)
+
+        for number in range(7):
+            make_message(f"{number}")
+        monkeypatch.setattr(type(backends.default()), "store", store_once)
+
+        with pytest.raises(ResultBackendUnreachable):
+            waiting.drop(Message.objects.all())
+        assert left() == ["3", "4", "5", "6"]
+
+    def test_a_condition_is_asked_again_when_the_page_is_locked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        make_message("a", queue="mail")
+        make_message("b", queue="mail")
+        lock = waiting._locked
+
+        def change_and_lock(messages: Any) -> list[Message]:
+            Message.objects.filter(task_id="a").update(queue="post")
+            return lock(messages)
+
+        monkeypatch.setattr(waiting, "_locked", change_and_lock)
+
+        assert waiting.drop(Message.objects.filter(queue="mail")) == 1
+        assert left() == ["a"]
+
+
+class TestAPage:
+    def test_says_which_were_made_ready(self) -> None:
+        make_scheduled("a")
+        make_message("b")
+
+        assert ids(waiting.run_page_now(Message.objects.all())) == ["a"]
+
+    def test_says_which_were_dropped(self) -> None:
+        make_message("waits")
+        make_dead("dead")
+        make_message("taken", owner="me")
+
+        assert ids(waiting.drop_page(Message.objects.all())) == ["waits", "dead"]
+
+
+def test_messages_are_those_that_wait_or_are_scheduled() -> None:
+    make_message("waits")
+    make_scheduled("scheduled")
+    make_dead("dead")
+    make_message("taken", owner="me")
+    make_scheduled("relayed", owner="me")
+
+    assert ids(list(waiting.messages())) == ["waits", "scheduled"]
+
+
+def test_messages_are_in_the_database_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "current", lambda: SimpleNamespace(alias="elsewhere"))
+
+    assert waiting.messages().db == "elsewhere"
+
+
 def test_a_moment_that_is_past_can_be_hurried_too() -> None:
     make_scheduled("a", visible_at=later(seconds=-5))
 
-    assert ids(waiting.run_now(Message.objects.all())) == ["a"]
+    assert waiting.run_now(Message.objects.all()) == 1

@@ -178,3 +178,16 @@ def test_who_is_patient_waits_for_the_world_and_not_for_a_row_or_our_own_mistake
     with pytest.raises(type(error)):
         patiently(act, "Storing")
     assert pauses == []
+
+
+def test_the_error_of_a_database_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    # given
+    def act() -> float:
+        raise OperationalError("connection failed:\n\tIs the server running?\n")
+
+    # when
+    Chore("Relay", act).run_if_due()
+
+    # then
+    (record,) = caplog.records
+    assert record.getMessage().endswith("trying until it is: connection failed: Is the server running?")

@@ -24,6 +24,7 @@ class Fickle(Consumer):
     def __init__(self) -> None:
         self.is_healed = False
         self.connects = 0
+        self.says = "wrong kind of value"
 
     def connect(self, rows_in_hand: Collection[int] = ()) -> None:
         self.connects += 1
@@ -33,7 +34,7 @@ class Fickle(Consumer):
 
     def take(self, limit: int) -> list[Delivery]:
         if not self.is_healed:
-            raise Away("wrong kind of value")
+            raise Away(self.says)
         return []
 
     def next_poll(self) -> float:
@@ -77,6 +78,18 @@ def pauses(taking: Intake, clock: Clock, number: int) -> list[float]:
         found.append(taking.sleep(free=1, window=1))
         clock.now += found[-1]
     return found
+
+
+def test_the_loss_is_told_on_one_line_with_the_place(
+    taking: Intake, fickle: Fickle, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fickle.place = "the shop"
+    fickle.says = "consuming input failed:\n\tserver closed the connection"
+
+    taking.take(clock.now, free=1, window=1)
+
+    (line,) = caplog.messages
+    assert line.endswith("trying until it is: the shop: consuming input failed: server closed the connection")
 
 
 def test_a_broker_that_takes_connections_and_refuses_all_else_is_tried_ever_more_seldom(

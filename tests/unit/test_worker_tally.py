@@ -191,6 +191,19 @@ class TestWhatWasStored:
         assert [row[0] for row in counts()] == [datetime(2026, 11, 22, 17, 31)]  # noqa: DTZ001 - as it is stored
         assert samples() == [(datetime(2026, 11, 22, 17, 31), "celery", 0)]  # noqa: DTZ001 - the same
 
+    def test_an_hour_that_the_clock_repeats_is_sampled_a_second_time(
+        self, tally: Tally, clock: Clock, settings: Settings
+    ) -> None:
+        settings.USE_TZ, settings.TIME_ZONE = False, "Europe/Berlin"
+        second = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+
+        for moment in (second - timedelta(hours=1), second):
+            clock.moment = moment
+            tally.step()
+
+        local = datetime(2026, 10, 25, 2, 30)  # noqa: DTZ001 - as it is stored
+        assert samples() == [(local, "celery", 0), (local + timedelta(microseconds=1), "celery", 0)]
+
 
 class TestTurns:
     def test_the_next_step_is_soon_after_the_next_full_minute(self, tally: Tally, clock: Clock) -> None:

@@ -4,6 +4,8 @@ Its queries are few and bounded, each by an index, and nothing is counted beyond
 What cannot be had is said in one line; the rest of the page is there.
 """
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,9 +21,10 @@ from django.utils import timezone
 
 from celery import history, states, status
 from celery.admin.base import results_are_rows
+from celery.admin.links import address, may_see
 from celery.admin.overview import figures, tiles
 from celery.admin.overview.charts import printable
-from celery.admin.overview.tiles import LATELY, LIMIT, NONE, RANGES, Range, address, capped, clock
+from celery.admin.overview.tiles import LATELY, LIMIT, NONE, RANGES, Range, capped, clock
 from celery.admin.scales import duration
 from celery.exceptions import CeleryError
 from celery.models import Overview, TaskMeta
@@ -32,8 +35,13 @@ MOST_FAILURES: Final = 10
 LONGEST_TEXT: Final = 160
 #: Characters that are read of a result and of a traceback, to find the one line that says what happened.
 LONGEST_STORED: Final = 1_000
+#: How a stored exception begins, if its first argument is text; the end of that may be cut off.
+EXCEPTION: Final = re.compile(
+    r'\{"module": ?"[^"]*", ?"class": ?"(?:[^"]*\.)?([^".]+)", ?'
+    r'"args": ?\[(?:\]|"((?:[^"\\]|\\[^u]|\\u[0-9a-fA-F]{4})*))'
+)
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 if TYPE_CHECKING:
     Admin = admin.ModelAdmin[Overview]
@@ -120,7 +128,7 @@ def page(request: HttpRequest, chosen: Range) -> dict[str, Any]:
     }
 
 
-def attempt(ask: Callable[[], Found], troubles: list[str]) -> Found | None:
+def attempt(ask: Callable[[], Answer], troubles: list[str]) -> Answer | None:
     """Return the answer; if there is none, say why, and what to do."""
     try:
         return ask()
@@ -172,7 +180,7 @@ def worker_rows(request: HttpRequest, now: Status) -> Table:
 
 def latest_failures(request: HttpRequest) -> list[dict[str, Any]] | None:
     """Return what failed last, the latest first. None for those who may not see results, or if these are no rows."""
-    if not (request.user.has_perm("celery.view_taskmeta") and results_are_rows()):
+    if not (may_see(request, "taskmeta") and results_are_rows()):
         return None
     rows = TaskMeta.objects.using(router.db_for_write(TaskMeta))
     odd = rows.exclude(status=states.DONE).filter(status=states.FAILURE)  # as the condition of the index says it
@@ -193,5 +201,18 @@ def latest_failures(request: HttpRequest) -> list[dict[str, Any]] | None:
 def reason(last_words: str, first_words: str) -> str:
     """Return the line that says what happened: the last one of a traceback, else what was stored of the exception."""
     lines = [line for line in last_words.splitlines() if line.strip()]
-    text = printable(lines[-1] if lines else first_words)
+    text = printable(lines[-1] if lines else " ".join(told(first_words).split()))
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def told(stored: str) -> str:
+    """Return class and text of a stored exception of which this is the beginning; what is none is returned as it is."""
+    found = EXCEPTION.match(stored)
+    if not found:
+        return stored
+    name, text = found.groups("")
+    try:
+        words = json.loads(f'"{text}"', strict=False)
+    except ValueError:
+        return stored
+    return f"{name}: {words}" if words else name

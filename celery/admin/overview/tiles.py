@@ -1,17 +1,15 @@
-"""The figures at the top of the overview, and how numbers, moments and links read there."""
+"""The figures at the top of the overview, and how numbers and moments read there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from django.contrib.admin.utils import quote
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.dateformat import format as date_format
-from django.utils.http import urlencode
 
+from celery.admin.links import address
 from celery.admin.overview import figures
 from celery.admin.scales import duration, local
 from celery.history import Minute
@@ -124,18 +122,6 @@ def _waiting_tiles(now: Status) -> list[Tile]:
         Tile(name="Waiting", value=f"{sum(known):,}{more}" if known else NONE, note=f"in {queues}"),
         Tile(name="Oldest waiting", value=NONE if oldest is None else duration(oldest)),
     ]
-
-
-def address(request: HttpRequest, model: str, *, key: Any = None, **query: Any) -> str:
-    """Return where a list or a row is in this admin; nothing for those who may not see it, or where there is none."""
-    if not request.user.has_perm(f"celery.view_{model}"):
-        return ""
-    name, names = ("changelist", []) if key is None else ("change", [quote(key)])
-    try:
-        found = reverse(f"admin:celery_{model}_{name}", args=names, current_app=getattr(request, "current_app", None))
-    except NoReverseMatch:
-        return ""
-    return f"{found}?{urlencode(query)}" if query else found
 
 
 def capped(number: int) -> str:

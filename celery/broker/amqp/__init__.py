@@ -16,8 +16,8 @@ from amqp.exceptions import AMQPError
 from celery import conf
 from celery.broker.amqp.frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
 from celery.broker.amqp.properties import delivery_of
-from celery.broker.amqp.publisher import Publisher, declare, explained, user_timeout
-from celery.broker.amqp.transport import Connection, connect
+from celery.broker.amqp.publisher import NO_METHOD, Publisher, declare, explained, user_timeout
+from celery.broker.amqp.transport import Connection, connect, server_of
 from celery.broker.base import Consumer
 from celery.broker.outbox import OutboxBroker
 from celery.exceptions import CeleryError, UnroutableMessage
@@ -58,6 +58,7 @@ class AmqpConsumer(Consumer):
 
     def __init__(self, url: str, owner: str, queues: Sequence[str]) -> None:
         self._url = url
+        self.place = f"RabbitMQ at {server_of(url)}"
         self._owner = owner
         self._queues = list(queues)
         self._window = max(1, 2 * int(conf.DAEMON_CONCURRENCY))
@@ -118,6 +119,10 @@ class AmqpConsumer(Consumer):
     def _prefetch(self) -> int:
         """Return the limit for each queue: RabbitMQ counts every subscription on its own."""
         return max(1, self._window // len(self._queues))
+
+    def told(self, error: Exception) -> str:
+        """Return what the log says of one of `errors`."""
+        return super().told(error).replace(NO_METHOD, "", 1)
 
     def set_window(self, count: int) -> None:
         """Ask for at most about `count` unsettled messages; below a factor of two nothing changes. 0: for no more.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from amqp import spec
-from amqp.exceptions import AMQPError, NotFound, PreconditionFailed
+from amqp.exceptions import AMQPError, ConnectionForced, NotFound, PreconditionFailed
 from amqp.exceptions import ConnectionError as AmqpConnectionError
 
 from celery import conf
@@ -25,6 +25,8 @@ from celery.message import Message
 
 #: Bytes that are written before the confirms that came meanwhile are read.
 PAGE: Final = 64 * 1024
+#: What amqp writes before an error that concerns the whole connection.
+NO_METHOD: Final = "(0, 0): "
 
 
 class NackedError(Exception):
@@ -297,11 +299,18 @@ def explained(error: Exception, url: str, *, is_blocked: bool = False) -> Celery
         )
     if isinstance(error, TimeoutError | BlockingIOError):
         return BrokerUnreachable(f"{server} {_silence(is_blocked=is_blocked)}")
+    if isinstance(error, ConnectionForced):
+        return BrokerUnreachable(f"{server} closed the connection: {said(error)}. Does it restart? See its log.")
     if isinstance(error, AMQPError):
         return BrokerUnreachable(
-            f"{server} refused: {error}. Check user, password, virtual host and permissions (CELERY_BROKER_URL)."
+            f"{server} refused: {said(error)}. Check user, password, virtual host and permissions (CELERY_BROKER_URL)."
         )
-    return BrokerUnreachable(f"{server} cannot be reached: {error}. Is it running? Check CELERY_BROKER_URL.")
+    return BrokerUnreachable(f"{server} cannot be reached: {said(error)}. Is it running? Check CELERY_BROKER_URL.")
+
+
+def said(error: Exception) -> str:
+    """Return the words of `error` for a sentence: without amqp's mark of no method, line breaks and a full stop."""
+    return " ".join(str(error).removeprefix(NO_METHOD).split()).rstrip(".")
 
 
 def _silence(*, is_blocked: bool) -> str:

@@ -69,6 +69,7 @@ class RedisConsumer(Consumer):
 
     def __init__(self, address: Address, owner: str, queues: Sequence[str]) -> None:
         self._address = address
+        self.place = f"Redis at {address.server}"
         self._owner = owner
         self._queues = list(queues)
         self._line: Line | None = None

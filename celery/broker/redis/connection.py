@@ -20,7 +20,7 @@ from celery.exceptions import BrokerUnreachable, CeleryError
 try:
     import redis
 except ImportError as error:
-    raise ImproperlyConfigured("redis:// needs the package redis: run `pip install 'celery[redis]'`") from error
+    raise ImproperlyConfigured("redis:// needs the package redis: run `pip install redis`") from error
 if redis.VERSION < (6, 1):
     raise ImproperlyConfigured(f"kombu needs redis 6.1 or later; {redis.__version__} is installed: upgrade redis")
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 from django.db.models import QuerySet
 
 from celery import broker, dead
@@ -61,10 +60,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{options['limit']} of {total} are shown; --limit shows more.")
 
     def _change(self, action: str, options: dict[str, Any]) -> None:
-        with transaction.atomic(using=broker.current().alias):
-            chosen = _chosen(options["ids"], everything=options["all"], task=options["task"])
-            number = chosen.count()
-            changed = dead.requeue(chosen) if action == "requeue" else dead.drop(chosen)
+        chosen = _chosen(options["ids"], everything=options["all"], task=options["task"])
+        number = chosen.count()
+        changed = dead.requeue(chosen) if action == "requeue" else dead.drop(chosen)
         self.stdout.write(f"{'Requeued' if action == 'requeue' else 'Dropped'} {changed} of {number} messages.")
         if changed < number:
             self.stdout.write("Those left have a later attempt in the table already.")
