@@ -16,7 +16,7 @@ from celery import states
 from celery.backends.exceptions import dump
 from celery.models import Message, PeriodicTaskMeta, QueueDepth, TaskMeta, Throughput, Worker
 from celery.schedules import crontab
-from celery.status import READY
+from celery.standing import READY
 from celery.task import periodic_task
 
 DAY = 24 * 60

@@ -199,7 +199,7 @@ def test_a_periodic_task_runs_now(operator: Desk) -> None:
     operator.find("button[name=index]").click()
 
     # then
-    said(operator, "delete_expired_task_meta was sent")
+    said(operator, "delete_expired_task_meta, as task")
     assert Message.objects.get().task == "celery.delete_expired_task_meta"
     assert len(entries(CHANGE)) == 1
 

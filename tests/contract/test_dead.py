@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from celery import dead
+from celery import dead, waiting
 from celery import message as wire
 from celery.broker.store.base import Store
 from celery.message import Message
@@ -94,6 +96,49 @@ class TestRequeueing:
 
         assert ids(list(dead.messages())) == ["y"]
 
+    def test_more_than_a_page_are_requeued_page_by_page(self, kept: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(waiting, "PAGE", 3)
+        sizes: list[int] = []
+        requeue_page = dead.requeue_page
+
+        def count_and_requeue(page: Any) -> list[Row]:
+            sizes.append(page.count())
+            return requeue_page(page)
+
+        monkeypatch.setattr(dead, "requeue_page", count_and_requeue)
+        bury(kept, *"abcdefg")
+        bury(kept, "b", "d", attempt=2)
+
+        assert dead.requeue(dead.messages()) == 7
+
+        assert sizes == [3, 3, 3]
+        assert [(one.task_id, one.attempt) for one in dead.messages()] == [("b", 1), ("d", 1)]
+
+    def test_no_statement_changes_the_table_by_a_condition_on_itself(self, kept: Store, alias: str) -> None:
+        """MySQL refuses that: error 1093. MariaDB has allowed it since 11.1."""
+        bury(kept, "x")
+
+        with CaptureQueriesContext(connections[alias]) as queries:
+            dead.requeue(dead.messages())
+
+        changes = [query["sql"] for query in queries.captured_queries if query["sql"].startswith("UPDATE")]
+        assert changes
+        assert not any("SELECT" in statement for statement in changes)
+
+    def test_what_is_not_dead_stays_as_it_is(self, kept: Store, alias: str) -> None:
+        kept.insert([Message(task_id="alive", task="shop.pay", body=b"", queue="celery")])
+
+        assert dead.requeue(Row.objects.using(alias).all()) == 0
+        assert row("alive", alias).attempt == 1
+
+    def test_one_that_stays_dead_keeps_its_history(self, kept: Store, alias: str) -> None:
+        bury(kept, "x", attempt=1, headers={wire.CRASHES: 3})
+        bury(kept, "x", attempt=2)
+
+        dead.requeue(dead.messages())
+
+        assert wire.unpack_headers(dead.messages().get().headers)[2] == {wire.CRASHES: 3}
+
     def test_idle_workers_are_woken(self, kept: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         poked: list[bool] = []
         monkeypatch.setattr(kept, "poke", lambda: poked.append(True))
@@ -112,6 +157,16 @@ class TestDropping:
         assert dead.drop(dead.messages().filter(task_id="x")) == 1
 
         assert sorted(ids(list(Row.objects.using(alias).all()))) == ["alive", "y"]
+
+    def test_only_the_dead_are_dropped_page_by_page(
+        self, kept: Store, alias: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(waiting, "PAGE", 3)
+        bury(kept, *"abcdefg")
+        kept.insert([Message(task_id="alive", task="shop.pay", body=b"", queue="celery")])
+
+        assert dead.drop(Row.objects.using(alias).all()) == 7
+        assert ids(list(Row.objects.using(alias).all())) == ["alive"]
 
     def test_without_any_nothing_is_dropped(self, kept: Store) -> None:
         assert dead.drop(dead.messages()) == 0

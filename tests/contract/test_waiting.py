@@ -36,10 +36,6 @@ def rows(alias: str) -> Any:
     return Row.objects.using(alias).order_by("id")
 
 
-def ids(found: list[Row]) -> list[str]:
-    return [row.task_id for row in found]
-
-
 class TestRunningNow:
     def test_a_worker_takes_it_at_once(self, kept: Store, alias: str) -> None:
         send(kept, "a")
@@ -47,7 +43,7 @@ class TestRunningNow:
         work(kept)
         assert kept.claim(ME, "celery", 1) == []
 
-        assert ids(waiting.run_now(rows(alias))) == ["a"]
+        assert waiting.run_now(rows(alias)) == 1
 
         assert [delivery.task_id for delivery in kept.claim(ME, "celery", 1)] == ["a"]
 
@@ -55,7 +51,7 @@ class TestRunningNow:
         send(kept, "a")
         rows(alias).update(visible_at=FUTURE, owner=ME)
 
-        assert waiting.run_now(rows(alias)) == []
+        assert waiting.run_now(rows(alias)) == 0
         assert rows(alias).get().visible_at is not None
 
 
@@ -65,18 +61,35 @@ class TestDropping:
         work(kept)
         kept.claim(ME, "celery", 1)
 
-        assert ids(waiting.drop(rows(alias))) == ["b"]
+        assert waiting.drop(rows(alias)) == 1
 
         assert [row.task_id for row in rows(alias)] == ["a"]
         assert list(TaskMeta.objects.using(alias).values_list("task_id", "status")) == [("b", states.FAILURE)]
 
-    def test_hundreds_are_dropped_in_one_go(self, kept: Store, alias: str) -> None:
+    def test_hundreds_are_dropped_page_by_page(self, kept: Store, alias: str) -> None:
         send(kept, *(f"{number}" for number in range(700)))
 
-        assert len(waiting.drop(rows(alias))) == 700
+        assert waiting.drop(rows(alias)) == 700
 
         assert rows(alias).count() == 0
         assert TaskMeta.objects.using(alias).filter(status=states.FAILURE).count() == 700
+
+    def test_a_page_is_committed_before_the_next_one_begins(
+        self, kept: Store, alias: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else all of them would be locked, and all locks held, until the last one is dropped."""
+        send(kept, *(f"{number}" for number in range(1100)))
+        seen: list[int] = []
+        store_failures = backends.default().store
+
+        def look_and_store(results: Any) -> set[str]:
+            in_a_thread(lambda: seen.append(rows(alias).count()))
+            return store_failures(results)
+
+        monkeypatch.setattr(backends.default(), "store", look_and_store)
+
+        assert waiting.drop(rows(alias)) == 1100
+        assert seen == [1100, 600, 100]
 
     def test_a_worker_that_comes_meanwhile_gets_nothing_of_it(
         self, kept: Store, alias: str, monkeypatch: pytest.MonkeyPatch
@@ -94,20 +107,20 @@ class TestDropping:
 
         monkeypatch.setattr(backends.default(), "store", store_slowly)
 
-        assert ids(waiting.drop(rows(alias))) == ["a"]
+        assert waiting.drop(rows(alias)) == 1
         assert sum(taken) == 0
 
     def test_what_somebody_else_is_just_changing_is_left_to_them(self, kept: Store, alias: str) -> None:
         if connections[alias].vendor == "sqlite":
             pytest.skip("it locks no rows: whoever comes second waits")
         send(kept, "a", "b")
-        dropped: list[str] = []
+        dropped: list[int] = []
 
         with transaction.atomic(using=alias):
             list(rows(alias).filter(task_id="a").select_for_update())
-            in_a_thread(lambda: dropped.extend(ids(waiting.drop(rows(alias)))))
+            in_a_thread(lambda: dropped.append(waiting.drop(rows(alias))))
 
-        assert dropped == ["b"]
+        assert dropped == [1]
         assert [row.task_id for row in rows(alias)] == ["a"]
 
 

@@ -142,7 +142,7 @@ def test_a_call_may_be_run_in_a_pool() -> None:
 
     # when
     good.execute_using_pool(pool, loglevel=logging.INFO, logfile=None).wait(10)
-    pool.apply(close_connections)
+    pool.apply_async(close_connections, callback=lambda _: close_connections())  # of the call, and of its answer
     pool.close()
     pool.join()
 

@@ -16,6 +16,7 @@ from pytest_django import Settings
 from celery import history
 from celery.history import Depth, Minute
 from celery.models import QueueDepth, Throughput
+from celery.moments import as_stored
 
 pytestmark = pytest.mark.django_db
 
@@ -183,13 +184,16 @@ class TestWithoutUseTz:
 
     @pytest.mark.parametrize("minutes", [60, 360, 1440])
     @pytest.mark.parametrize("after", [-30, 0, 1, 30, 59, 60, 61, 90, 120, 180])
-    def test_the_hour_that_is_repeated_is_told_once_and_wholly(self, minutes: int, after: int) -> None:
+    @pytest.mark.parametrize("kept_as", [local, as_stored], ids=["without marks", "as workers write"])
+    def test_the_hour_that_is_repeated_is_told_once_and_wholly(
+        self, minutes: int, after: int, kept_as: Callable[[datetime], datetime]
+    ) -> None:
         """What was written in the first of both hours is told as of the second, as soon as that is over."""
         # given
         end = REPEATED + after * MINUTE
         moments = [end - number * MINUTE for number in range(minutes)]
         for moment in moments:
-            keep(local(moment))
+            keep(kept_as(moment))
 
         # when
         buckets = history.throughput(minutes=minutes, until=end)

@@ -83,7 +83,7 @@ def test_a_password_is_never_told() -> None:
 @pytest.mark.parametrize(
     ("prepare", "text"),
     [
-        ("sys.modules['redis'] = None", "needs the package redis"),
+        ("sys.modules['redis'] = None", "needs the package redis: run `pip install redis`"),
         ("import redis; redis.VERSION = (5, 9, 0)", "needs redis 6.1 or later"),
     ],
     ids=["missing", "old"],
