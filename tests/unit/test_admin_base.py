@@ -15,6 +15,7 @@ from django.test import Client
 from django.urls import path
 from pytest_django import Settings
 
+from celery import backends
 from celery.admin import MessageAdmin, PeriodicTaskAdmin, ResultAdmin, WorkerAdmin
 from celery.models import Message, PeriodicTaskMeta, TaskMeta, Worker
 from tests.unit.admin_pages import act, make_dead, make_message, make_result, make_worker, root, somebody, text_of
@@ -330,6 +331,7 @@ class TestWrongSettings:
 
     @pytest.fixture(autouse=True)
     def _rows(self) -> None:
+        backends._instance.cache_clear()  # one of an earlier test would not need a host
         make_message("a", pk=7)
         make_result("a", pk=7)
         make_worker("me", pk="7")
