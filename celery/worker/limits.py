@@ -29,7 +29,7 @@ LONGEST_WAIT: Final = 1.0
 
 
 class TimeLimit:
-    """A block in which the task of this child runs. Raises SoftTimeLimitExceeded there, whatever the task does then."""
+    """A block in which a task of this child runs. Raises SoftTimeLimitExceeded in it, once."""
 
     def __init__(self, slots: Slots, index: int, bounds: Bounds) -> None:
         self._slots = slots
