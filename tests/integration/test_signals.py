@@ -57,6 +57,7 @@ def test_term_drains(place: Place, tmp_path: Path) -> None:
     with WorkerProcess(place) as worker:
         _hold_both_children(place, gate)
         unstarted = [tasks.record.delay(place.ledger, f"unstarted {number}") for number in range(10)]
+        eventually(lambda: place.waiting() < 10, within=SOON)  # else nothing is given back that could be seen
 
         # when
         worker.send(signal.SIGTERM)
@@ -83,6 +84,7 @@ def test_a_ctrl_c_that_all_processes_get_drains_too(sqlite_place: Place, tmp_pat
     with WorkerProcess(sqlite_place) as worker:
         _hold_both_children(sqlite_place, gate)
         tasks.record.delay(sqlite_place.ledger, "unstarted")
+        eventually(lambda: sqlite_place.waiting() == 0, within=SOON)
 
         # when
         worker.send_to_group(signal.SIGINT)
