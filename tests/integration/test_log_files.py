@@ -187,7 +187,8 @@ def test_a_folder_that_vanishes_ends_no_worker(sqlite_place: Place) -> None:
         # then
         log.parent.mkdir()
         assert project.ask() == "first"
-        eventually(lambda: project.said("Task garden.value[", log) == 1, within=SOON)
+        # A result is stored before its line is written: the line of the first task may come this late, too.
+        eventually(lambda: project.said("Task garden.value[", log) >= 1, within=SOON)
         process.terminate()
         assert process.wait(SOON) == 0
 
