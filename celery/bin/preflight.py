@@ -9,6 +9,7 @@ from django.db import Error as DatabaseTrouble
 
 from celery import backends, broker, conf, log
 from celery.broker import store
+from celery.worker.chore import one_line
 
 MESSAGE_TABLES: Final = (
     "celery_message",
@@ -49,7 +50,7 @@ def _check_database(alias: str, tables: set[str]) -> None:
             if connection.vendor == "sqlite" and conf.SQLITE_TUNING:
                 cursor.execute("PRAGMA journal_mode = WAL")
     except DatabaseTrouble as error:
-        log.logger.warning("The database %r cannot be reached yet: %s", alias, " ".join(str(error).split()))
+        log.logger.warning("The database %r cannot be reached yet: %s", alias, one_line(error))
         return
     if shortcoming:
         text = f"DATABASES[{alias!r}] is too old: {shortcoming}. Use MariaDB 10.6, MySQL 8.0.17, or later."

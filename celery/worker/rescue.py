@@ -20,6 +20,7 @@ from celery.message import LARGEST_COUNT, Delivery
 from celery.worker import announcer, errands, job
 from celery.worker.announcer import Announce
 from celery.worker.errands import RUN, SETTLE, Asked
+from celery.worker.slots import count_nothing
 
 logger = logging.getLogger("celery.worker")
 
@@ -27,10 +28,6 @@ logger = logging.getLogger("celery.worker")
 MOST_STARTS: Final = 3
 
 Answer = tuple[int, str, int]
-
-
-def _count_nothing(_kind: str, _runtime: float) -> None:
-    pass
 
 
 class Rescue:
@@ -45,7 +42,7 @@ class Rescue:
         owner: str,
         worker: str,
         *,
-        count: Callable[[str, float], None] = _count_nothing,
+        count: Callable[[str, float], None] = count_nothing,
         announce: Announce = announcer.announce,
     ) -> None:
         self._store = store

@@ -15,6 +15,10 @@ WIDTH: Final = 7
 COUNTED: Final = {states.DONE: DONE, states.FAILURE: FAILED, states.RETRY: RETRIED}
 
 
+def count_nothing(_kind: str, _runtime: float) -> None:
+    """Stand in for `Slots.count` where there is no worker."""
+
+
 class Totals(NamedTuple):
     """What a worker has stored since its start; `runtime` in seconds."""
 

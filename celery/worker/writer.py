@@ -20,6 +20,7 @@ from celery.worker import channel, job, writes
 from celery.worker.chore import patiently
 from celery.worker.connections import drop_connections, forget_queries
 from celery.worker.job import Consequences, Outcome
+from celery.worker.slots import count_nothing
 
 logger = logging.getLogger("celery.worker")
 
@@ -29,15 +30,11 @@ LARGEST_TEXT: Final = 8 * 1024 * 1024
 MOST_WAITING: Final = 4 * LARGEST_GROUP
 
 
-def _count_nothing(_kind: str, _runtime: float) -> None:
-    pass
-
-
 class Writer(threading.Thread):
     """Stores outcomes in the order in which they come; `count` is told the kind and runtime (s) of what is stored."""
 
     def __init__(
-        self, end: socket.socket, *, owner: str, worker: str, count: Callable[[str, float], None] = _count_nothing
+        self, end: socket.socket, *, owner: str, worker: str, count: Callable[[str, float], None] = count_nothing
     ) -> None:
         super().__init__(name="writer", daemon=True)
         self._end = end
