@@ -4,15 +4,18 @@ Exit codes: 0 passed, 1 a promise was broken, 2 bad input, 130 Ctrl-C.
 """
 
 import argparse
-import os
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from tests.chaos import mutants
+from tests.chaos import faults, mutants
+from tests.chaos.place import PLACES
 from tests.chaos.run import Plan, run
+
+#: Where the short form runs.
+SHORT = ("postgresql", "rabbitmq")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,32 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    postgres, amqp = os.environ.get("CELERY_TEST_POSTGRES_URL", ""), os.environ.get("CELERY_TEST_AMQP_URL", "")
-    if options.broker == "both":
-        return _run_both(options)
-    if options.broker == "amqp" and not amqp:
-        print("chaos: --broker amqp needs CELERY_TEST_AMQP_URL, as `make chaos` sets it.", file=sys.stderr)
-        return 2
+    if len(options.place) > 1:
+        return _run_each(options)
     plan = Plan(
+        place=options.place[0],
         seconds=options.seconds,
         seed=options.seed,
-        postgres=postgres,
-        amqp=amqp if options.broker == "amqp" else "",
         mutant=options.mutant,
+        kinds=tuple(options.fault),
         keep=options.keep,
         verbose=options.verbose,
     )
     return run(plan)
 
 
-def _run_both(options: argparse.Namespace) -> int:
-    """Django is set up once a process, so each broker gets one."""
+def _run_each(options: argparse.Namespace) -> int:
+    """Django is set up once a process, so each place gets one."""
     flags = [f"--{name}" for name in ("keep", "verbose") if getattr(options, name)]
     flags += [f"--mutant={options.mutant}"] if options.mutant else []
-    brokers = ["database", "amqp"] if os.environ.get("CELERY_TEST_AMQP_URL") else ["database"]
-    seconds = options.seconds / len(brokers)
+    flags += [f"--fault={name}" for name in options.fault]
+    seconds = options.seconds / len(options.place)
     common = [sys.executable, "-m", "tests.chaos", f"--seconds={seconds}", f"--seed={options.seed}", *flags]
-    return max(_code_of([*common, f"--broker={broker}"]) for broker in brokers)
+    return max(_code_of([*common, f"--place={place}"]) for place in options.place)
 
 
 def _code_of(command: Sequence[str]) -> int:
@@ -70,12 +69,20 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.chaos", description="Kill workers at random and check the promises."
     )
     parser.add_argument("--seconds", type=float, default=60.0, metavar="N", help="about so long, in all (60)")
-    parser.add_argument("--broker", choices=("database", "amqp", "both"), default="both", help="which broker (both)")
+    parser.add_argument("--place", type=_places, default=list(SHORT), metavar="A,B", help=f"of {', '.join(PLACES)}")
+    parser.add_argument("--fault", choices=faults.ALL, action="append", default=[], help="only this kind; repeatable")
     parser.add_argument("--seed", default=str(random.randrange(10**6)), metavar="N", help="repeats the same choices")
     parser.add_argument("--mutant", choices=mutants.NAMES, default="", help="plant this fault: the run must fail")
     parser.add_argument("--keep", action="store_true", help="keep history and logs also when all is well")
     parser.add_argument("--verbose", action="store_true", help="print one line a fault")
     return parser
+
+
+def _places(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(PLACES):
+        raise argparse.ArgumentTypeError(f"no place is called {', '.join(sorted(unknown))}")
+    return names
 
 
 if __name__ == "__main__":

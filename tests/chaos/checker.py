@@ -45,16 +45,14 @@ DONE, FAILURE = "DONE", "FAILURE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Processes were killed between `since` (when they stood still) and `until` (when they were gone).
-
-    `workers` are those all of whose children end by it.
-    """
+    """Something was broken between `since` and `until`: see `tests.chaos.faults.base.Struck`."""
 
     kind: str
     since: float
     until: float
     victims: frozenset[int]
     workers: frozenset[int]
+    everywhere: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +67,7 @@ class Execution:
 
     def is_hit_by(self, fault: Fault, *, before: float = float("inf")) -> bool:
         """Tell whether `fault` can be the reason why this execution came to nothing."""
-        takes_worker = self.worker in fault.workers
+        takes_worker = fault.everywhere or self.worker in fault.workers
         if not takes_worker and self.pid not in fault.victims:
             return False
         reach = fault.until + (AFTERMATH if takes_worker else 0.0)
@@ -136,7 +134,7 @@ class _Checker:
         self._by_name: defaultdict[str, list[Event]] = defaultdict(list)
         for event in events:
             self._by_name[event["event"]].append(event)
-        self._faults = [_fault(event) for event in self._by_name["fault"] if event["hit"]]
+        self._faults = [_fault(event) for event in self._by_name["fault"]]
         self._traces = _Traces(self._by_name).collected
         self._is_something_waiting = any(event["what"] == "message" for event in self._by_name["left"])
         self._explained = 0
@@ -152,8 +150,8 @@ class _Checker:
             explained=self._explained,
             given_up=sum(trace.state == FAILURE for trace in traces),
             faults=Counter(fault.kind for fault in self._faults),
-            moments=Counter(event["moment"] for event in self._by_name["fault"] if event["hit"] and event["moment"]),
-            missed=len(self._by_name["fault"]) - len(self._faults),
+            moments=Counter(event["moment"] for event in self._by_name["fault"] if event["moment"]),
+            missed=len(self._by_name["missed"]),
             takeovers=len(self._by_name["took_over"]),
             problems=problems,
         )
@@ -258,9 +256,10 @@ def _fault(event: Event) -> Fault:
     return Fault(
         kind=event["kind"],
         since=event["since"],
-        until=event["at"],
+        until=event["until"],
         victims=frozenset(event["victims"]),
         workers=frozenset(event["workers"]),
+        everywhere=event["everywhere"],
     )
 
 

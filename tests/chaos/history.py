@@ -14,8 +14,9 @@ event            facts                                                          
 ``finished``     id, pid                                                                    task
 ``settled``      id, pid, state: the result is durable                                      child
 ``took_over``    name, owner, released: a worker was declared lost by another               steward
-``fault``        kind, since, victims (pids), workers (supervisors whose children all       injector
-                 end by it), moment (of a child), hit (they died by it, for certain)
+``fault``        kind and what `faults.base.Struck` has: it hit, for certain                injector
+``missed``       kind, since: a fault that found no victim                                  injector
+``healed``       kind, seconds: every worker settles tasks again                            injector
 ``final``        id, state, value: the stored result at the end                             observer
 ``left``         what, text: something that should be gone at the end, or is missing        observer
 ===============  =========================================================================  ==================

@@ -12,8 +12,7 @@ def fault_line(event: Event, began: float) -> str:
     """Return one fault in words."""
     pids = ", ".join(map(str, event["victims"]))
     moment = f" ({event['moment']})" if event["moment"] else ""
-    outcome = "died by it" if event["hit"] else "MISSED"
-    return f"{event['at'] - began:7.2f} s  {event['kind']}{moment}: pid {pids} {outcome}"
+    return f"{event['since'] - began:7.2f} s  {event['kind']}{moment}: pid {pids}: {event['proof']}"
 
 
 def summary(verdict: Verdict) -> list[str]:

@@ -1,6 +1,7 @@
 """One run on one broker: set up, send, kill, wait until all is quiet, look, judge."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -13,23 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import django
-import psycopg
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connections
 
 from celery import backends, broker
 from celery.backends.base import Result
-from tests.chaos import checker, history, report, victims
-from tests.chaos.faults import Injector
+from tests.chaos import checker, faults, history, place, report, victims
+from tests.chaos.faults.base import Fault, Field
 from tests.chaos.history import History
+from tests.chaos.injector import Injector
+from tests.chaos.place import Place
 from tests.chaos.scene import Scene
-from tests.chaos.workers import ROLES, WORKERS, Workers
+from tests.chaos.workers import NAMES, ROLES, WORKERS, Workers
 from tests.helpers import eventually
 from tests.shop.daemon import ROOT
-from tests.shop.queues import remove_queue
 
-PRODUCERS = 2
+PRODUCERS = "producers"
+PRODUCER_COUNT = 2
 LEASE = 3.0
 SECONDS_TO_START = 20.0
 #: Seconds after the last fault in which everything has to be done, and every worker whole.
@@ -43,30 +45,32 @@ SHORTEST_LOAD = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do. `amqp` is the broker's URL, empty for the database; `postgres` is empty for a SQLite file."""
+    """What to do, and where: `place` is a name in `place.PLACES`. `kinds` are names of faults; none: all that fit."""
 
+    place: str
     seconds: float
     seed: str
-    postgres: str = ""
-    amqp: str = ""
     mutant: str = ""
+    kinds: tuple[str, ...] = ()
     keep: bool = False
     verbose: bool = False
-
-    @property
-    def name(self) -> str:
-        where = "PostgreSQL" if self.postgres else "SQLite"
-        return f"{'RabbitMQ' if self.amqp else 'database broker'} on {where}"
 
     @property
     def load(self) -> float:
         """Seconds of sending and killing."""
         return max(self.seconds - RESERVE, SHORTEST_LOAD)
 
+    def faults(self, here: Place) -> list[Fault]:
+        """Return the kinds of faults to strike with: those that were named; else those that fit the place and time."""
+        if self.kinds:
+            return [faults.ALL[name] for name in self.kinds]
+        return [fault for fault in faults.ALL.values() if fault.fits(here) and fault.seconds <= self.load / 4]
+
 
 def run(plan: Plan) -> int:
     """Carry out a plan, print what came of it, and return the exit code."""
-    print(f"chaos: {plan.name}, seed {plan.seed}{f', mutant {plan.mutant}' if plan.mutant else ''}", flush=True)
+    title = place.PLACES[plan.place].title
+    print(f"chaos: {title}, seed {plan.seed}{f', mutant {plan.mutant}' if plan.mutant else ''}", flush=True)
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="celery-chaos-"))
@@ -101,13 +105,24 @@ class _Run:
         self._missing: set[str] = set()
 
     def carry_out(self) -> None:
-        self._prepare()
-        environment = {**os.environ, "CHAOS_MUTANT": self._plan.mutant}
+        here = self._stack.enter_context(place.opened(self._plan.place, self._folder, (*NAMES, PRODUCERS)))
+        self._prepare(here)
+
+        def environment(name: str) -> dict[str, str]:
+            return {**os.environ, **here.environment(name), "CHAOS_MUTANT": self._plan.mutant}
+
         workers = self._stack.enter_context(Workers(self._folder, environment=environment, queue=self._queue))
         if not self._have_started(workers):
             return
-        with self._producers():
-            Injector(workers, self._scene, self._history, seed=self._plan.seed).run(self._plan.load)
+        field = Field(
+            workers=workers,
+            scene=self._scene,
+            place=here,
+            history=self._history,
+            random=random.Random(f"{self._plan.seed} faults"),
+        )
+        with self._producers(here.environment(PRODUCERS)):
+            Injector(field, self._plan.faults(here)).run(self._plan.load)
         self._come_to_rest(workers)
         for text in workers.stop():
             self._leave("exit", text)
@@ -125,14 +140,12 @@ class _Run:
                 self._leave("gap", gap)
             return False
 
-    def _prepare(self) -> None:
-        """Make a database and name a queue of our own, and point Django at them."""
-        database = self._stack.enter_context(_own_database(self._plan.postgres, self._folder))
-        url = self._plan.amqp or "django://"
+    def _prepare(self, here: Place) -> None:
+        """Point Django at the place, make the tables, and name a queue."""
         os.environ |= {
+            **here.environment(),
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
-            "CELERY_BROKER_URL": url,
-            "SHOP_DATABASE": database,
+            "CELERY_QUEUE_TYPE": here.kind.queue_type,
             "SHOP_QUEUE": self._queue,
             "CHAOS_HISTORY": str(self._path),
             "CHAOS_LEASE": str(LEASE),
@@ -141,12 +154,11 @@ class _Run:
         django.setup()
         call_command("migrate", verbosity=0, interactive=False)
         self._stack.callback(connections.close_all)
-        self._stack.callback(remove_queue, url, self._queue)
 
     @contextmanager
-    def _producers(self) -> Iterator[None]:
+    def _producers(self, environment: dict[str, str]) -> Iterator[None]:
         """Producers that send during the block, and a little longer at most."""
-        started = [self._start_producer(f"p{number}") for number in range(1, PRODUCERS + 1)]
+        started = [self._start_producer(f"p{number}", environment) for number in range(1, PRODUCER_COUNT + 1)]
         try:
             yield
             for producer in started:
@@ -157,10 +169,12 @@ class _Run:
                 producer.kill()
                 producer.wait()
 
-    def _start_producer(self, name: str) -> subprocess.Popen[bytes]:
+    def _start_producer(self, name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.chaos.producer", name, self._plan.seed, str(self._plan.load - 1)]
         with (self._folder / "producers.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command, env={**os.environ, **environment}, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     # -- coming to rest
 
@@ -250,18 +264,3 @@ class _Run:
 def _value(result: Result) -> object:
     value = backends.default().to_python(result)
     return repr(value) if isinstance(value, BaseException) else value
-
-
-@contextmanager
-def _own_database(server: str, folder: Path) -> Iterator[str]:
-    """Make a database on the server, or a SQLite file, and yield its URL."""
-    if not server:
-        yield str(folder / "chaos.sqlite3")
-        return
-    name = f"chaos_{uuid.uuid4().hex}"
-    with psycopg.connect(server.replace("postgres://", "postgresql://"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"{server.rpartition('/')[0]}/{name}"
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

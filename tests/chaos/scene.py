@@ -17,6 +17,8 @@ class Scene:
         self._cast: defaultdict[int, dict[tuple[str, int], Identity]] = defaultdict(dict)
         self._running: dict[int, str] = {}
         self._unsettled: defaultdict[int, set[str]] = defaultdict(set)
+        self._worker_of: dict[int, int] = {}
+        self._settled_at: defaultdict[int, float] = defaultdict(float)
         self.confirmed: set[str] = set()
         self.events = 0
 
@@ -32,6 +34,7 @@ class Scene:
     def _note_born(self, event: Event) -> None:
         if process := Identity.of(event["pid"]):
             self._cast[event["worker"]][event["role"], event["index"]] = process
+            self._worker_of[event["pid"]] = event["worker"]
 
     def _note_started(self, event: Event) -> None:
         self._running[event["pid"]] = event["id"]
@@ -42,6 +45,7 @@ class Scene:
 
     def _note_settled(self, event: Event) -> None:
         self._unsettled[event["pid"]].discard(event["id"])
+        self._settled_at[self._worker_of.get(event["pid"], 0)] = event["at"]
 
     def _note_confirmed(self, event: Event) -> None:
         self.confirmed.update(task_id for task_id, _token in event["pairs"])
@@ -50,6 +54,10 @@ class Scene:
         """Return the processes of a worker in this role."""
         cast = self._cast[supervisor].items()
         return [process for (its_role, _), process in cast if its_role == role and process.is_alive()]
+
+    def settled_at(self, supervisor: int) -> float:
+        """Return the moment at which a worker last stored a result, or 0."""
+        return self._settled_at[supervisor]
 
     def busy(self, processes: Iterable[Identity]) -> list[Identity]:
         """Return those that run a task."""

@@ -17,4 +17,6 @@ INSTALLED_APPS = [*_APPS, "tests.chaos"]
 #: Only what the producer sends is counted.
 CELERYD_BEAT = False
 
+CELERY_QUEUE_TYPE = os.environ.get("CELERY_QUEUE_TYPE", "classic")
+
 CELERYD_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))

@@ -51,10 +51,10 @@ def final(state: str = "DONE", value: object = "t", name: str = "t") -> Event:
     return {"at": 99.0, "event": "final", "id": f"id-{name}", "state": state, "value": value}
 
 
-def fault(at: float, kind: str = "child", victims: tuple[int, ...] = (11,), *, hit: bool = True) -> Event:
+def fault(at: float, kind: str = "child", victims: tuple[int, ...] = (11,), *, everywhere: bool = False) -> Event:
     workers = [] if kind in {"child", "steward"} else [1]
-    facts = {"kind": kind, "victims": list(victims), "workers": workers, "since": at - 0.01, "moment": "", "hit": hit}
-    return {"at": at, "event": "fault", **facts}
+    facts = {"kind": kind, "victims": list(victims), "workers": workers, "since": at - 0.01, "moment": ""}
+    return {"at": at, "event": "fault", "until": at, "everywhere": everywhere, **facts}
 
 
 def left(what: str = "message") -> Event:
@@ -158,7 +158,8 @@ class TestASecondExecution:
         assert breaches(*SENT, elsewhere, fault(1.5, "supervisor", (1,)), *run_of(12, 2.0), final()) == ["repeated"]
 
     def test_a_fault_that_missed_explains_nothing(self) -> None:
-        verdict = check([*SENT, started(1.0), fault(1.5, hit=False), *run_of(12, 2.0), final()])
+        missed = {"at": 1.5, "event": "missed", "kind": "child", "since": 1.4}
+        verdict = check([*SENT, started(1.0), missed, *run_of(12, 2.0), final()])
 
         assert [problem.kind for problem in verdict.problems] == ["repeated"]
         assert verdict.missed == 1
@@ -198,7 +199,7 @@ def outputs(postgres_url: str) -> Iterator[dict[str, tuple[int, str]]]:
 
 
 def _started(mutant: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.chaos", f"--seconds={SECONDS}", "--broker=database", "--seed=1"]
+    command = [sys.executable, "-m", "tests.chaos", f"--seconds={SECONDS}", "--place=postgresql", "--seed=1"]
     return subprocess.Popen(
         [*command, f"--mutant={mutant}"],
         cwd=ROOT,

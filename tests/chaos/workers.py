@@ -1,6 +1,6 @@
 """The workers under fire: two celeryd, started again when their supervisor was killed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -9,16 +9,23 @@ from tests.shop.daemon import Daemon
 
 WORKERS = 2
 CHILDREN = 2
+NAMES = tuple(f"worker-{number}" for number in range(1, WORKERS + 1))
 ROLES = ("steward", "dispatcher", *["child"] * CHILDREN)
 
 
 class Workers:
     """Two workers with folders of their own; as a context manager it leaves no process behind."""
 
-    def __init__(self, folder: Path, *, environment: Mapping[str, str], queue: str) -> None:
+    def __init__(self, folder: Path, *, environment: Callable[[str], Mapping[str, str]], queue: str) -> None:
         self.daemons = [
-            Daemon(_made(folder / name), environment=environment, children=CHILDREN, queue=queue, options=["-n", name])
-            for name in (f"worker-{number}" for number in range(1, WORKERS + 1))
+            Daemon(
+                _made(folder / name),
+                environment=environment(name),
+                children=CHILDREN,
+                queue=queue,
+                options=["-n", name],
+            )
+            for name in NAMES
         ]
 
     def __enter__(self) -> Self:
@@ -34,6 +41,10 @@ class Workers:
         """Return the supervisors that live."""
         found = [Identity.of(daemon.process.pid) for daemon in self.daemons]
         return [supervisor for supervisor in found if supervisor and supervisor.is_alive()]
+
+    def name_of(self, supervisor: int) -> str:
+        """Return the name of the worker with this supervisor, as relays and folders have it."""
+        return next(name for name, daemon in zip(NAMES, self.daemons, strict=True) if daemon.process.pid == supervisor)
 
     def start_the_dead(self) -> None:
         """Start what was killed."""
