@@ -5,6 +5,7 @@ the outbox of an open transaction). The drivers only publish and consume.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import ClassVar
@@ -13,10 +14,25 @@ from django.core.checks import CheckMessage
 from django.db import transaction
 
 from celery.broker import store
+from celery.exceptions import CeleryError
 from celery.message import Delivery, Message
 
 #: Seconds for which an outbox row belongs to the on-commit hook of its transaction, before any relay may take it.
 OUTBOX_GRACE = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """What became of messages that were to be published together: the places of those that have arrived.
+
+    `error` says why others have not. `is_refused`: by their queue, while the broker itself is well. `is_silent`: the
+    broker answers, but not for these.
+    """
+
+    arrived: Sequence[int] = ()
+    error: CeleryError | None = None
+    is_refused: bool = False
+    is_silent: bool = False
 
 
 class Broker:
@@ -71,6 +87,17 @@ class Broker:
     def publish(self, messages: Sequence[Message]) -> None:
         """Put `messages` into their queues, durable when this returns."""
         raise NotImplementedError
+
+    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:  # noqa: ARG002 - for who can do with it
+        """Publish rows of the database until `deadline`, a monotonic moment, and tell what has arrived.
+
+        What has not may arrive yet.
+        """
+        try:
+            self.publish(messages)
+        except CeleryError as error:
+            return Passed(error=error)
+        return Passed(arrived=range(len(messages)))
 
     def consumer(self, owner: str, queues: Sequence[str]) -> "Consumer":
         """Return the worker's side: takes messages of `queues` in the name of `owner`."""
@@ -129,6 +156,9 @@ class Consumer:
         text = " ".join(str(error).split()) or type(error).__name__
         return text if self.place in text else f"{self.place}: {text}"
 
+    def give_back_all_but(self, rows_in_hand: Collection[int]) -> None:
+        """Return what is held in our name beside `rows_in_hand`: the answer that brought it was lost."""
+
     def set_window(self, count: int) -> None:
         """Be told how many messages the worker wants to hold; 0: no more at all."""
 
@@ -138,6 +168,10 @@ class Consumer:
     def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Acknowledge, and return those of which it is certain that nobody will get them again."""
         return list(deliveries)
+
+    def may_settle(self, delivery: Delivery) -> bool:
+        """Tell whether a delivery came on the connection that stands now: else it is in its queue again."""
+        return delivery.tag is not None
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Return these to their queue, uncounted."""

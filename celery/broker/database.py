@@ -84,11 +84,15 @@ class DatabaseConsumer(Consumer):
     def connect(self, rows_in_hand: Collection[int] = ()) -> None:
         """Open the connection and listen for hints. A claim whose answer was lost with the last one is given back."""
         connections[self._alias].ensure_connection()
-        if self._has_claimed:
-            self._store.release_all_but(self._owner, rows_in_hand)
+        self.give_back_all_but(rows_in_hand)
         self._hints = self._store.hints()
         self._quiet = 0
         self._says_idle = False
+
+    def give_back_all_but(self, rows_in_hand: Collection[int]) -> None:
+        """Free the rows of claims whose answer was lost."""
+        if self._has_claimed and self._store.release_all_but(self._owner, rows_in_hand):
+            self._store.poke()
 
     def fileno(self) -> int:
         """Return the descriptor of the hints."""

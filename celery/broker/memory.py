@@ -226,7 +226,7 @@ class MemoryConsumer(Consumer):
 
     def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Forget these, and return those that were ours."""
-        mine = [delivery for delivery in deliveries if self._is_open(delivery)]
+        mine = [delivery for delivery in deliveries if self.may_settle(delivery)]
         self._struck(mine)
         return mine
 
@@ -235,9 +235,10 @@ class MemoryConsumer(Consumer):
         self._broker.put_back(self._struck(deliveries))
 
     def _struck(self, deliveries: Sequence[Delivery]) -> list[_Waiting]:
-        return [self._held.pop(delivery.tag[1]) for delivery in deliveries if self._is_open(delivery)]
+        return [self._held.pop(delivery.tag[1]) for delivery in deliveries if self.may_settle(delivery)]
 
-    def _is_open(self, delivery: Delivery) -> bool:
+    def may_settle(self, delivery: Delivery) -> bool:
+        """Tell whether a delivery came on the connection that stands now, and is in our hands."""
         return delivery.tag is not None and delivery.tag[1] in self._held
 
 

@@ -9,13 +9,20 @@ from django.db import connections, reset_queries
 
 #: Seconds without a task after which a kept connection is tried before it is used again.
 STALE_AFTER: Final = 10.0
+#: Options of libpq: a connection ends when the other machine has been silent for some 20 s. Seconds and milliseconds.
+SIGNS_OF_LIFE: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 
 def prepare() -> None:
     """Set up the databases for worker processes, before the first fork.
 
     CONN_MAX_AGE 0 is for web requests. A pool would share its sockets between forked processes. Without autocommit our
-    own transactions would not commit.
+    own transactions would not commit. A connection whose other side has vanished is to end.
     """
     drop_connections()
     for alias in connections:
@@ -24,6 +31,8 @@ def prepare() -> None:
             options["CONN_MAX_AGE"] = None
         options["AUTOCOMMIT"] = True
         options.get("OPTIONS", {}).pop("pool", None)
+        if connections[alias].vendor == "postgresql":
+            options["OPTIONS"] = {**SIGNS_OF_LIFE, **options.get("OPTIONS", {})}
 
 
 def drop_connections() -> None:
@@ -73,5 +82,7 @@ def _roll_back(connection: Any, *, anyway: bool) -> None:
     if anyway or connection.in_atomic_block or connection.needs_rollback or not connection.get_autocommit():
         connection.in_atomic_block = False  # else Django keeps the closed connection for a block that never ends
         connection.close()
+    elif connection.errors_occurred and connection.vendor == "sqlite":
+        connection.close()  # Django takes every SQLite connection for usable; one to a file that was replaced is not
     elif connection.errors_occurred:
         connection.close_if_unusable_or_obsolete()

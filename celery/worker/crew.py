@@ -37,12 +37,22 @@ class Held:
         self.after_parking: Callable[[], None] | None = None
         self.taken_at = taken_at
 
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether it is ours to run: it is not when parking found its row in other hands."""
+        return bool(self.delivery.tag is not None or self.delivery.row_id or self.flags & job.SETTLED)
+
     def when_parked(self, act: Callable[[], None]) -> None:
         """Do it now, or when the steward has answered that the job is parked: one errand a job at a time."""
         if self.is_parking:
             self.after_parking = act
         else:
             act()
+
+    def leave_mark(self) -> None:
+        """Have it tried again although nobody knows whether it began: it is a suspect, and its mark stays."""
+        self.delivery = self.delivery._replace(suspect=True, starts=self.delivery.starts + self.marked)
+        self.marked = False
 
     def note_end(self, cause: str) -> None:
         """Log that its task was killed because the worker stops, if it ran at all."""

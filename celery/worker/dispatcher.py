@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from celery.broker.base import Consumer
 from celery.message import Delivery
-from celery.worker import channel, errands, job
+from celery.worker import channel, deadlines, errands, job
 from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands
 from celery.worker.intake import Intake
 from celery.worker.slots import Slots
+from celery.worker.suspects import Suspects
 from celery.worker.twins import Twins
 from celery.worker.window import Window
 
@@ -55,14 +56,13 @@ class Dispatcher:
         self._twins = Twins()
         #: To be handed over: ordinary jobs, and suspects, each alone.
         self._pending: deque[Held] = deque()
-        self._suspects: deque[Held] = deque()
-        #: The children that wait for suspects whose start is being marked.
-        self._seats: dict[int, Member] = {}
+        self._suspects = Suspects(self._crew, self._errands)
         self._has_been_ready = self._is_draining = self._is_done = False
         self._park_at = time.monotonic() + PARK_AFTER
 
     def run(self) -> None:
         """Dispatch until drained, or until the supervisor is gone."""
+        deadlines.apply_to_this_thread()
         self._watch(self._control, self._hear_supervisor)
         while not self._is_done:
             wait = self._intake.sleep(free=self._free(), window=self._window.size)
@@ -108,8 +108,10 @@ class Dispatcher:
 
     def _queue(self, held: Held) -> None:
         """Hand a job out later: a suspect whose start is marked only to a child of its own."""
-        if held.marked:
-            self._suspects.appendleft(held)
+        if not held.is_ours:
+            self._forget(held)
+        elif held.marked:
+            self._suspects.put_first(held)
         else:
             self._pending.append(held)
 
@@ -133,38 +135,22 @@ class Dispatcher:
     # -- handing out
 
     def _hand_out(self) -> None:
-        while self._suspects and not self._is_draining:
-            member, cleared = self._crew.clear_one()
-            self._pending.extendleft(reversed(cleared))
-            if member is None:
-                break
-            self._start_alone(self._suspects.popleft(), member)
+        if not self._is_draining:
+            self._pending.extendleft(reversed(self._suspects.seat()))
         if not self._pending and not self._is_draining:
             self._pending.extend(self._crew.level())
         if self._pending:
             self._pending = deque(self._crew.deal(list(self._pending)))
 
-    def _start_alone(self, held: Held, member: Member) -> None:
-        """Run a suspect on a child of its own, once its start is marked."""
-        if not held.marked:
-            self._seats[held.number] = member
-            self._errands.ask(errands.MARK, held)
-        elif not member.hand_over(held):  # the child has just died
-            self._suspects.appendleft(held)
-
-    def _take_seat(self, held: Held, *, is_marked: bool) -> None:
-        """Go on with a suspect that was to be marked; its child may be gone by now."""
-        member = self._seats.pop(held.number)
-        held.marked = is_marked
+    def _note_marked(self, held: Held, *, is_marked: bool) -> None:
+        """Go on with a suspect that was to be marked."""
+        self._suspects.note_marked(held, is_marked=is_marked)
         if not is_marked:
-            member.works_alone = False
             self._forget(held)
         elif self._is_draining:
             self._give_back(held)
-        elif self._crew.members.get(member.index) is member:
-            self._start_alone(held, member)
         else:
-            self._suspects.appendleft(held)
+            self._suspects.start(held)
 
     # -- settling
 
@@ -199,11 +185,20 @@ class Dispatcher:
             held.is_parked = False
             if held.delivery.row_id:
                 self._errands.ask(errands.FINISH, held)
-        tagged = {held.delivery: held for held in early if held.delivery.tag is not None}
-        for delivery in self._intake.settle_for_certain(list(tagged)):
-            self._run_settled(tagged.pop(delivery))
-        for held in tagged.values():  # the connection was lost: it comes again, or was settled and is not run
-            self._forget(held)
+        self._acknowledge_early([held for held in early if not held.delivery.row_id])
+
+    def _acknowledge_early(self, early: list[Held]) -> None:
+        """Acknowledge to the broker. What is not open there comes again, or somebody else has its row."""
+        is_open = {held.number for held in early if self._intake.may_settle(held.delivery)}
+        settled = self._intake.settle_for_certain([held.delivery for held in early if held.number in is_open])
+        certain = {delivery.tag for delivery in settled or ()}
+        for held in early:
+            if held.delivery.tag in certain:
+                self._run_settled(held)
+            elif settled is None and held.number in is_open:  # the connection was lost: it may or may not come again
+                self._run_settled(held, is_certain=False)
+            else:
+                self._forget(held)
 
     def _run_settled(self, held: Held, *, is_certain: bool = True) -> None:
         held.flags |= job.SETTLED
@@ -211,6 +206,8 @@ class Dispatcher:
         held.delivery = held.delivery._replace(tag=None, row_id=0)
         if not is_certain:
             self._errands.ask(errands.ABANDONED, held, "its acknowledgement is not certain")
+        elif self._is_draining:
+            self._give_back(held)
         else:
             self._pending.append(held)
 
@@ -229,12 +226,12 @@ class Dispatcher:
     def _obey(self, kind: str, held: Held, verdict: str, row_id: int) -> None:
         """Do what the steward said of a job."""
         if kind == errands.MARK:
-            self._take_seat(held, is_marked=verdict == errands.RUN)
+            self._note_marked(held, is_marked=verdict == errands.RUN)
         elif kind == errands.PARK:  # row 0: it has one elsewhere
             self._replace_tag(held, row_id)
             held.note_parked()
-        elif kind == errands.FINISH and not held.is_parked:
-            self._run_settled(held, is_certain=verdict == errands.RUN)
+        elif kind == errands.FINISH and verdict == errands.RUN and not held.is_parked:
+            self._run_settled(held)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
             self._run_examined(held, row_id)
         else:
@@ -244,7 +241,11 @@ class Dispatcher:
     def _run_examined(self, held: Held, row_id: int) -> None:
         if row_id:
             self._replace_tag(held, row_id)
-        if self._is_draining:
+        if not row_id and not self._intake.may_settle(
+            held.delivery
+        ):  # its connection was lost meanwhile: it comes again
+            self._forget(held)
+        elif self._is_draining:
             self._give_back(held)
         elif row_id:
             self._suspects.append(held)
@@ -315,6 +316,7 @@ class Dispatcher:
         elif cause:
             self._errands.ask(kind, held, cause)
         else:
+            held.leave_mark()
             self._errands.ask(errands.EXAMINE, held)
 
     def _drain(self) -> None:
@@ -324,9 +326,8 @@ class Dispatcher:
         self._give_back_pending()
 
     def _give_back_pending(self) -> None:
-        waiting = [*self._pending, *self._suspects, *self._twins.let_all_go()]
+        waiting = [*self._pending, *self._suspects.let_all_go(), *self._twins.let_all_go()]
         self._pending.clear()
-        self._suspects.clear()
         for held in waiting:
             self._give_back(held)
 

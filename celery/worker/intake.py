@@ -13,7 +13,10 @@ from celery.worker.crew import Held
 logger = logging.getLogger("celery.worker")
 
 FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 5.0
+#: Seconds between looks for messages that are ours and that we do not have. A question that was given up may have been
+#: waiting for a lock: it claims when nobody hears the answer any more.
+RECONCILE_AFTER: Final = 30.0
 
 
 class Intake:
@@ -39,6 +42,7 @@ class Intake:
         self._poll_at = 0.0
         self._pause = FIRST_PAUSE
         self._lost_at = 0.0
+        self._reconcile_at = 0.0
 
     def sleep(self, *, free: int, window: int) -> float:
         """Return the seconds until `take` should be called even if nothing is heard."""
@@ -68,10 +72,21 @@ class Intake:
         if not self._is_connected:
             self._connect()
         self._consumer.set_window(window)
+        self._reconcile()
         found = self._consumer.take(limit)
         self._note_recovery()
         self._poll_at = time.monotonic() + self._consumer.next_poll()
         return found
+
+    def _reconcile(self) -> None:
+        """Now and then, have what was taken without our knowledge given back."""
+        now = time.monotonic()
+        if now >= self._reconcile_at:
+            self._consumer.give_back_all_but(self._rows())
+            self._reconcile_at = now + RECONCILE_AFTER
+
+    def _rows(self) -> list[int]:
+        return [held.delivery.row_id for held in self._held.values() if held.delivery.row_id]
 
     def _note_recovery(self) -> None:
         """A broker that takes connections and refuses whatever follows has not recovered: only taking proves it."""
@@ -80,7 +95,7 @@ class Intake:
         self._lost_at, self._pause = 0.0, FIRST_PAUSE
 
     def _connect(self) -> None:
-        self._consumer.connect([held.delivery.row_id for held in self._held.values()])
+        self._consumer.connect(self._rows())
         self._is_connected = True
         if self._consumer.fileno() >= 0:
             self._selector.register(self._consumer.fileno(), selectors.EVENT_READ, self._note_readable)
@@ -101,11 +116,16 @@ class Intake:
             self._guarded(self._consumer.settle, tagged)
             self._poll_at = min(self._poll_at, time.monotonic() + self._consumer.next_poll())
 
-    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Acknowledge, and return those that are certain to be gone."""
+    def may_settle(self, delivery: Delivery) -> bool:
+        """Tell whether the connection that it came on still stands."""
+        return self._is_connected and self._consumer.may_settle(delivery)
+
+    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery] | None:
+        """Acknowledge, and return those that are certain to be gone; None if the connection was lost over it."""
         if not deliveries or not self._is_connected:
             return []
-        return self._guarded(self._consumer.settle_for_certain, deliveries) or []
+        settled: list[Delivery] | None = self._guarded(self._consumer.settle_for_certain, deliveries)
+        return settled
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Return deliveries to their queue; those of a lost connection are there already."""

@@ -39,6 +39,8 @@ class Offspring:
         #: The job for which a child was killed, and the time limit in seconds that it had passed.
         self.overdue = 0
         self.limit = 0.0
+        #: Why the supervisor killed it, in words.
+        self.killed_for = ""
         self._process: Any = None
 
     @property

@@ -1,6 +1,6 @@
-"""Memory that the processes of one worker share: what each child runs and has done, and the dispatcher's pulse.
+"""Memory that the processes of one worker share: what each child runs and has done, and two pulses.
 
-A slot names the victim when a child is killed. Each value is eight aligned bytes, written in one store, by one process.
+A slot names the victim when a child is killed. Each value is eight aligned bytes, written in one store, by one thread.
 """
 
 import mmap
@@ -9,14 +9,19 @@ from typing import Final, NamedTuple
 
 from celery import states
 
-#: The columns of a child: the job that it runs, its deadline, and what it has stored since the worker's start.
-RUNNING, DEADLINE, LIMIT, DONE, FAILED, RETRIED, RUNTIME = range(7)
-WIDTH: Final = 7
+#: The columns of a child: the job that it runs, its deadline, and what it has stored since the worker's start; then how
+#: many jobs the child in this place has begun, and how many it has reported.
+RUNNING, DEADLINE, LIMIT, DONE, FAILED, RETRIED, RUNTIME, BEGUN, REPORTED = range(9)
+WIDTH: Final = 9
 COUNTED: Final = {states.DONE: DONE, states.FAILURE: FAILED, states.RETRY: RETRIED}
 
 
 def count_nothing(_kind: str, _runtime: float) -> None:
     """Stand in for `Slots.count` where there is no worker."""
+
+
+def note_nothing(_count: int) -> None:
+    """Stand in for `Slots.note_reported` likewise."""
 
 
 class Totals(NamedTuple):
@@ -29,12 +34,12 @@ class Totals(NamedTuple):
 
 
 class Slots:
-    """One slot a child, one for the steward, one for the history, and one pulse. Made before the forks."""
+    """One slot a child, one for the steward, one for the history, and two pulses. Made before the forks."""
 
     def __init__(self, children: int) -> None:
         #: Where the steward counts what it stores itself.
         self.stewards = children
-        memory = memoryview(mmap.mmap(-1, 8 * (WIDTH * (children + 2) + 1)))
+        memory = memoryview(mmap.mmap(-1, 8 * (WIDTH * (children + 2) + 2)))
         self._numbers = memory.cast("Q")
         self._floats = memory.cast("d")
         self._recorded = WIDTH * (children + 1)
@@ -43,11 +48,25 @@ class Slots:
     def begin(self, index: int, number: int) -> None:
         """Say that child `index` runs job `number` (from 1) now."""
         self._numbers[WIDTH * index + RUNNING] = number
+        self._numbers[WIDTH * index + BEGUN] += 1
 
     def end(self, index: int) -> None:
         """Say that child `index` runs nothing."""
         self._floats[WIDTH * index + DEADLINE] = 0.0
         self._numbers[WIDTH * index + RUNNING] = 0
+
+    def clear(self, index: int) -> None:
+        """Say that a new child takes the place `index`: it has nothing in hand."""
+        self.end(index)
+        self._numbers[WIDTH * index + BEGUN] = self._numbers[WIDTH * index + REPORTED] = 0
+
+    def note_reported(self, index: int, count: int) -> None:
+        """Say that child `index` has reported so many jobs: they are stored."""
+        self._numbers[WIDTH * index + REPORTED] += count
+
+    def is_busy(self, index: int) -> bool:
+        """Tell whether child `index` runs a job, or has one that is not stored yet."""
+        return self._numbers[WIDTH * index + BEGUN] != self._numbers[WIDTH * index + REPORTED]
 
     def running(self, index: int) -> int:
         """Return the number of the job that child `index` runs, or 0."""
@@ -98,6 +117,18 @@ class Slots:
         """Say that the dispatcher's loop turns."""
         self._floats[self._pulse] = time.monotonic()
 
+    def beat_as_steward(self) -> None:
+        """Say that the steward's loop turns."""
+        self._floats[self._pulse + 1] = time.monotonic()
+
+    def pulse_of_dispatcher(self) -> float:
+        """Return the moment of the dispatcher's last beat, of the monotonic clock."""
+        return self._floats[self._pulse]
+
+    def pulse_of_steward(self) -> float:
+        """Return the moment of the steward's last beat."""
+        return self._floats[self._pulse + 1]
+
     def silence(self) -> float:
         """Return the seconds since the dispatcher's last beat."""
-        return time.monotonic() - self._floats[self._pulse]
+        return time.monotonic() - self.pulse_of_dispatcher()

@@ -12,7 +12,7 @@ from typing import Any, Final
 from celery import broker, conf
 from celery.broker import store
 from celery.exceptions import LeaseLost
-from celery.worker import channel
+from celery.worker import channel, deadlines
 from celery.worker.announcer import Announcer
 from celery.worker.beat import Beat
 from celery.worker.chore import ROW_ERRORS, Chore
@@ -29,6 +29,8 @@ logger = logging.getLogger("celery.worker")
 LONGEST_SLEEP: Final = 1.0
 #: Seconds between looks whether the worker is enlisted by now.
 ENLISTING_PAUSE: Final = 0.2
+#: Seconds until an errand is tried again whose row the database refuses.
+REFUSED_PAUSE: Final = 60.0
 
 #: Words from the supervisor: a dispatcher (its owner, and whether it is new); something that happened; the end.
 DISPATCHER: Final = "dispatcher"
@@ -50,6 +52,9 @@ class Steward:
         self._selector = selectors.DefaultSelector()
         self._errands: socket.socket | None = None
         self._asked: list[Asked] = []
+        #: Errands that the database refuses, and the moment at which they are tried again.
+        self._refused: list[Asked] = []
+        self._ask_refused_at = 0.0
         self._owner = ""
         self._is_enlisted = False
         self._is_silent = False
@@ -62,12 +67,14 @@ class Steward:
 
     def run(self) -> None:
         """Do chores until told to stop; then give back whatever the worker still holds."""
+        deadlines.apply_to_this_thread()
         self._announcer.start()
         self._selector.register(self._control, selectors.EVENT_READ, self._hear_supervisor)
         while not self._is_stopping:
             for key, _ in self._selector.select(self._sleep()):
                 key.data()
             for chore in self._chores:
+                self._slots.beat_as_steward()
                 chore.run_if_due()
         self._to_retire.append(self._owner)
         Chore("Signing off", self._retire).run_if_due()
@@ -88,7 +95,7 @@ class Steward:
         relay = Relay(self._broker, self._store, owner, self._announcer.put)
         count = partial(self._slots.count, self._slots.stewards)
         rescue = Rescue(self._store, owner, self._options.name, count=count, announce=self._announcer.put)
-        self._asked = []
+        self._asked, self._refused = [], []
         self._running_errands = Chore("Errands", lambda: self._run_errands(rescue))
         self._relaying = Chore("Relay", lambda: self._relay(relay))
         beat = [Chore("Periodic tasks", self._send_periodic)] if self._options.beat else []
@@ -131,7 +138,11 @@ class Steward:
         self._is_enlisted = True
 
     def _run_errands(self, rescue: Rescue) -> float:
+        if self._refused and time.monotonic() >= self._ask_refused_at:
+            self._asked += self._refused
+            self._refused = []
         while self._asked:
+            self._slots.beat_as_steward()
             batch = self._asked[:100]
             for answer in self._answers(rescue, batch):
                 if self._errands:
@@ -139,15 +150,17 @@ class Steward:
             del self._asked[: len(batch)]
         return LONGEST_SLEEP
 
-    @staticmethod
-    def _answers(rescue: Rescue, batch: Sequence[Asked]) -> list[Answer]:
-        """Answer a batch; where a row of it is refused, one by one. The job of that row stays in hand, unsettled."""
+    def _answers(self, rescue: Rescue, batch: Sequence[Asked]) -> list[Answer]:
+        """Answer a batch; where a row of it is refused, one by one. What is refused is asked again later."""
         try:
             return rescue.answer(batch)
         except ROW_ERRORS:
             if len(batch) > 1:
-                return [answer for one in batch for answer in Steward._answers(rescue, [one])]
+                return [answer for one in batch for answer in self._answers(rescue, [one])]
+            if not self._refused:
+                self._ask_refused_at = time.monotonic() + REFUSED_PAUSE
             logger.exception("The errand %r for job %s is refused.", batch[0].kind, batch[0].delivery.task_id)
+            self._refused += batch
             return []
 
     def _retire(self) -> float:

@@ -21,6 +21,7 @@ from celery import broker, log
 from celery.worker import channel, dispatcher, steward
 from celery.worker.child import Child, Seat
 from celery.worker.dispatcher import Dispatcher
+from celery.worker.family import Family
 from celery.worker.health import Health
 from celery.worker.options import Options
 from celery.worker.process import Offspring, Wakeup, describe_exit, dump_stacks, reap_strangers
@@ -28,6 +29,7 @@ from celery.worker.restarts import Restarts
 from celery.worker.slots import Slots
 from celery.worker.steward import Steward
 from celery.worker.stopping import Stopping
+from celery.worker.watchdog import STALLED, Watchdog
 
 #: Exit codes: all done; work was given back because the time to drain was over.
 CLEAN: Final = 0
@@ -50,7 +52,7 @@ class Supervisor:
         self._slots = Slots(options.children)
         self._selector = selectors.DefaultSelector()
         self._wakeup = Wakeup()
-        self._offspring: dict[int, Offspring] = {}
+        self._family = Family(self._selector, on_death=self._bury, on_word=self._answer)
         self._dispatcher: Offspring | None = None
         self._steward: Offspring | None = None
         self._owner = ""
@@ -61,6 +63,10 @@ class Supervisor:
         self._abandoned = False
         self._crew_life = 0.0
         self._recycles = bool(options.max_tasks or options.max_memory)
+        self._watchdogs = {
+            "dispatcher": Watchdog(self._slots.pulse_of_dispatcher),
+            "steward": Watchdog(self._slots.pulse_of_steward),
+        }
 
     @property
     def wants_restart(self) -> bool:
@@ -77,15 +83,16 @@ class Supervisor:
         self._restarts.soon("steward")
         self._restarts.soon("dispatcher")
         self._start_what_is_due()
-        while self._offspring or self._restarts:
+        while self._family or self._restarts:
             for key, _ in self._selector.select(self._sleep()):
                 key.data()
             self._kill_overdue(time.monotonic())
+            self._kill_stalled(time.monotonic())
             self._start_what_is_due()
             self._pass_events_on()
             self._health.turn(time.monotonic())
             if os.getpid() == INIT:
-                reap_strangers(self._offspring)
+                reap_strangers(self._family)
             if self._deadline is not None:
                 self._enforce(time.monotonic() - self._deadline)
         self._health.close(is_restarting=self.wants_restart)
@@ -103,7 +110,8 @@ class Supervisor:
         gc.freeze()
 
     def _sleep(self) -> float:
-        deadlines = [self._slots.deadline(child.index) for child in self._of_role("child") if not child.overdue]
+        children = self._family.of_role("child")
+        deadlines = [self._slots.deadline(child.index) for child in children if not child.overdue]
         moments = [self._restarts.next_at(), *filter(None, [self._deadline, *deadlines])]
         wait = min(moments) - time.monotonic()
         return min(max(wait, 0.01 if self._deadline else 0.0), LONGEST_SLEEP)
@@ -115,6 +123,7 @@ class Supervisor:
         options = replace(self._options, beat=self._options.beat and not is_stopping)
         ours, theirs = channel.pair()
         made = Offspring("steward", control=ours)
+        self._slots.beat_as_steward()
         self._launch(made, lambda: Steward(theirs, self._slots, options).run())
         theirs.close()
         self._steward = made
@@ -139,7 +148,7 @@ class Supervisor:
 
     def _start_child(self, index: int) -> None:
         dispatchers_end, childs_end = channel.pair()
-        self._slots.end(index)
+        self._slots.clear(index)
         seat = Seat(
             index=index,
             end=childs_end,
@@ -153,50 +162,25 @@ class Supervisor:
         self._tell_dispatcher(dispatcher.CHILD, index, child.pid, ends=(dispatchers_end, childs_end))
 
     def _launch(self, made: Offspring, run: Callable[[], None], *not_theirs: socket.socket) -> None:
-        """Fork `made`, and watch it. The new process closes what only the supervisor and others use."""
-        controls = [one.control for one in (made, *self._offspring.values()) if one.control]
-        made.start(run, [self._selector, self._wakeup, *self._health.descriptors(), *controls, *not_theirs])
-        self._offspring[made.pid] = made
-        self._selector.register(made.pidfd, selectors.EVENT_READ, lambda: self._bury(made))
-        if made.control:
-            self._selector.register(made.control, selectors.EVENT_READ, lambda: self._hear(made))
+        """Start a process, which closes what is `not_theirs`."""
+        self._family.launch(made, run, [self._wakeup, *self._health.descriptors(), *not_theirs])
+        if made.role in self._watchdogs:
+            self._watchdogs[made.role].begin(time.monotonic())
 
     def _introduce(self, *, is_new: bool) -> None:
         """Connect dispatcher and steward with each other."""
         stewards_end, dispatchers_end = channel.pair()
         if self._steward:
-            self._tell(self._steward, steward.DISPATCHER, self._owner, is_new, ends=(stewards_end,))
+            self._family.tell(self._steward, steward.DISPATCHER, self._owner, is_new, ends=(stewards_end,))
         self._tell_dispatcher(dispatcher.STEWARD, ends=(dispatchers_end,))
 
     def _tell_dispatcher(self, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
         if self._dispatcher:
-            self._tell(self._dispatcher, *words, ends=ends)
+            self._family.tell(self._dispatcher, *words, ends=ends)
         for end in ends:
             end.close()
 
-    @staticmethod
-    def _tell(one: Offspring, *words: Any, ends: tuple[socket.socket, ...] = ()) -> None:
-        """Say something, and give `ends` away with it. One that has just died hears nothing, and is reaped soon."""
-        try:
-            if one.control:
-                channel.tell(one.control, *words, descriptors=[end.fileno() for end in ends], wait=False)
-        except OSError:
-            return
-        finally:
-            for end in ends:
-                end.close()
-
     # -- what happens
-
-    def _hear(self, one: Offspring) -> None:
-        try:
-            while one.control and (heard := channel.listen(one.control)):
-                self._answer(heard[0][0])
-        except EOFError:
-            if one.control:
-                self._selector.unregister(one.control)
-                one.control.close()
-                one.control = None
 
     def _answer(self, word: str) -> None:
         if word == dispatcher.READY:
@@ -208,12 +192,8 @@ class Supervisor:
 
     def _bury(self, dead: Offspring) -> None:
         """Answer the end of a process."""
-        self._selector.unregister(dead.pidfd)
-        if dead.control:
-            self._selector.unregister(dead.control)
-        del self._offspring[dead.pid]
-        code, life = dead.reap(), time.monotonic() - dead.started_at
-        cause = describe_exit(code)
+        code, life = self._family.bury(dead), time.monotonic() - dead.started_at
+        cause = dead.killed_for or describe_exit(code)
         if dead is self._steward:
             self._steward = None
         elif dead is self._dispatcher:
@@ -241,10 +221,10 @@ class Supervisor:
             self._tell_of_child(dead, cause)
             self._restarts.follow(dead.role, dead.index, life=life)
         elif dead.role == "dispatcher":
-            self._kill("child")
+            self._family.kill("child")
         elif dead.role == "steward":
             self._restarts.follow(dead.role, dead.index, life=life)
-        if not self._dispatcher and not self._of_role("child"):
+        if not self._dispatcher and not self._family.of_role("child"):
             self._restarts.forget(but="steward")
             self._restarts.follow("dispatcher", 0, life=self._crew_life)
 
@@ -273,18 +253,17 @@ class Supervisor:
 
     def _pass_events_on(self) -> None:
         while self._events and self._steward and self._steward.control:
-            self._tell(self._steward, steward.EVENT, *self._events.pop(0))
+            self._family.tell(self._steward, steward.EVENT, *self._events.pop(0))
 
     # -- signals, and the end
 
     def _obey_signals(self) -> None:
         for number in self._wakeup.received():
             if number == signal.SIGUSR1:
-                dump_stacks(self._offspring.values())
+                dump_stacks(self._family)
             elif number == signal.SIGUSR2:
                 log.reopen()
-                for one in self._offspring.values():
-                    one.send_signal(number)
+                self._family.signal(number)
             else:
                 self._stop(number)
 
@@ -305,45 +284,44 @@ class Supervisor:
             self._restarts.soon("steward")
         self._tell_dispatcher(dispatcher.DRAIN)
         if not self._dispatcher:
-            self._kill("child")
+            self._family.kill("child")
         self._go_on_stopping(None)
 
     def _go_on_stopping(self, dead: Offspring | None) -> None:
         """Stop in the mirrored order of the start: children, dispatcher, and the proof of life last."""
         if dead and dead.role == "child":
             self._tell_of_child(dead, "stopped")
-        elif dead and dead.role == "steward" and self._offspring:
+        elif dead and dead.role == "steward" and self._family:
             life = time.monotonic() - dead.started_at
             self._restarts.follow("steward", 0, life=life)  # somebody has to give back what is left
-        if self._steward and len(self._offspring) == 1:
+        if self._steward and len(self._family) == 1:
             self._pass_events_on()
-            self._tell(self._steward, steward.STOP)
+            self._family.tell(self._steward, steward.STOP)
 
     def _enforce(self, overdue: float) -> None:
         """Kill what has not stopped in time; what it held goes back."""
-        if overdue >= 0 and self._of_role("child"):
-            self._abandoned = self._abandoned or any(
-                self._slots.running(child.index) for child in self._of_role("child")
-            )
-            self._kill("child")
+        if overdue >= 0 and (children := self._family.of_role("child")):
+            self._abandoned = self._abandoned or any(self._slots.is_busy(child.index) for child in children)
+            self._family.kill("child")
         if overdue >= GRACE and self._dispatcher:
             self._abandoned = True
-            self._kill("dispatcher")
+            self._family.kill("dispatcher")
         if overdue >= 2 * GRACE:
             self._restarts.forget()
-            self._kill("steward")
+            self._family.kill("steward")
 
     def _kill_overdue(self, now: float) -> None:
         """Kill the children whose task has passed its time limit."""
-        for child in self._of_role("child"):
+        for child in self._family.of_role("child"):
             number = self._slots.running(child.index)  # first: what is not over by then is what the deadline is of
             if number and not child.overdue and 0 < self._slots.deadline(child.index) <= now:
                 child.overdue, child.limit = number, self._slots.limit(child.index)
                 child.send_signal(signal.SIGKILL)
 
-    def _of_role(self, role: str) -> list[Offspring]:
-        return [one for one in self._offspring.values() if one.role == role]
-
-    def _kill(self, role: str) -> None:
-        for one in self._of_role(role):
-            one.send_signal(signal.SIGKILL)
+    def _kill_stalled(self, now: float) -> None:
+        """Kill a dispatcher or steward that has been silent for too long."""
+        for role, watchdog in self._watchdogs.items():
+            if self._family.of_role(role) and watchdog.is_stalled(now):
+                for one in self._family.of_role(role):
+                    one.killed_for = f"silent for {STALLED:g} s, and killed"
+                self._family.kill(role)

@@ -78,8 +78,10 @@ driver  celery.backends.tyrant.client
 driver  celery.backends.tyrant.protocol
 driver  celery.broker.amqp                          amqp
 driver  celery.broker.amqp.frames                   amqp
+driver  celery.broker.amqp.line                     amqp
 driver  celery.broker.amqp.properties               amqp
 driver  celery.broker.amqp.publisher                amqp
+driver  celery.broker.amqp.queues                   amqp
 driver  celery.broker.amqp.transport                amqp kombu
 driver  celery.broker.database
 driver  celery.broker.memory
@@ -103,8 +105,10 @@ core    celery.worker.chore
 core    celery.worker.classic
 core    celery.worker.connections
 core    celery.worker.crew
+core    celery.worker.deadlines
 core    celery.worker.dispatcher
 core    celery.worker.errands
+core    celery.worker.family
 core    celery.worker.health
 core    celery.worker.health.listener
 core    celery.worker.health.systemd
@@ -122,8 +126,10 @@ core    celery.worker.slots
 core    celery.worker.steward
 core    celery.worker.stopping
 core    celery.worker.supervisor
+core    celery.worker.suspects
 core    celery.worker.tally
 core    celery.worker.twins
+core    celery.worker.watchdog
 core    celery.worker.window
 core    celery.worker.writer
 core    celery.worker.writes

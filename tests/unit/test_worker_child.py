@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,7 +61,7 @@ def delivery(name: str, *args: Any, row_id: int = 0, relayed: bool = False, **fi
 class Pretended:
     """Keeps outcomes instead of storing them."""
 
-    def __init__(self, end: socket.socket, *, owner: str, worker: str, count: Callable[[str, float], None]) -> None:
+    def __init__(self, end: socket.socket, **_: object) -> None:
         self.outcomes: list[Outcome] = []
         self.lives = False
 

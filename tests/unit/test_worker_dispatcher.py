@@ -199,7 +199,7 @@ def test_suspects_that_wait_in_line_are_not_marked(dispatcher: Dispatcher, hire:
 
     # then
     assert _asked(dispatcher) == []
-    assert [held.delivery.row_id for held in dispatcher._suspects] == [1, 2, 3, 4, 5]
+    assert [held.delivery.row_id for held in dispatcher._suspects._waiting] == [1, 2, 3, 4, 5]
 
 
 def test_only_as_many_suspects_are_marked_as_children_are_free(dispatcher: Dispatcher, hire: Hire) -> None:
@@ -413,10 +413,7 @@ def test_what_runs_at_most_once_is_handed_over_again_when_its_row_is_gone(dispat
     assert (taken.number, taken.flags, taken.delivery.row_id) == (running, job.SETTLED, 0)
 
 
-def test_what_runs_at_most_once_is_not_run_but_told_of_when_its_settling_is_not_certain(
-    dispatcher: Dispatcher, hire: Hire
-) -> None:
-    """The row was deleted in the name of an errand whose answer was lost, or others have it: nobody can tell."""
+def test_what_runs_at_most_once_is_left_to_others_who_have_its_row(dispatcher: Dispatcher, hire: Hire) -> None:
     # given
     child = hire()
     (running,) = _start(dispatcher, child, _row(1))
@@ -428,15 +425,8 @@ def test_what_runs_at_most_once_is_not_run_but_told_of_when_its_settling_is_not_
 
     # then
     assert child.takes() is None
-    ((kind, asked, detail),) = dispatcher._errands._open.values()
-    assert (kind, asked) == (errands.ABANDONED, held)
-    assert "not certain" in detail
-
-    # when
-    _answer(dispatcher, held, errands.SETTLE)
-
-    # then
     assert dispatcher._held == {}
+    assert _asked(dispatcher) == []
 
 
 # Beside a broker whose connection can be lost
@@ -532,7 +522,7 @@ def test_a_suspect_whose_start_is_marked_is_kept_when_the_connection_is_lost(
     _lose(connected, consumer)
 
     # then
-    assert list(connected._suspects) == [suspect]
+    assert list(connected._suspects._waiting) == [suspect]
     assert child.takes() is None
 
 
@@ -570,7 +560,7 @@ def test_what_runs_at_most_once_is_acknowledged_for_certain_before_it_is_handed_
     assert (taken.number, taken.flags) == (running, job.SETTLED)
 
 
-def test_what_runs_at_most_once_is_not_run_when_the_connection_is_lost_while_it_is_acknowledged(
+def test_what_runs_at_most_once_is_not_run_but_told_of_when_the_connection_is_lost_over_its_acknowledgement(
     connected: Dispatcher, consumer: Pretended, hire: Hire
 ) -> None:
     # given
@@ -584,6 +574,14 @@ def test_what_runs_at_most_once_is_not_run_when_the_connection_is_lost_while_it_
 
     # then
     assert child.takes() is None
+    ((kind, held, detail),) = connected._errands._open.values()
+    assert kind == errands.ABANDONED
+    assert "not certain" in detail
+
+    # when
+    _answer(connected, held, errands.SETTLE)
+
+    # then
     assert connected._held == {}
 
 

@@ -9,6 +9,7 @@ import pytest
 from celery.broker.base import Consumer
 from celery.message import Delivery
 from celery.worker import intake
+from celery.worker.crew import Held
 from celery.worker.intake import FIRST_PAUSE, LONGEST_PAUSE, Intake
 
 
@@ -24,10 +25,14 @@ class Fickle(Consumer):
     def __init__(self) -> None:
         self.is_healed = False
         self.connects = 0
+        self.reconciled: list[list[int]] = []
         self.says = "wrong kind of value"
 
     def connect(self, rows_in_hand: Collection[int] = ()) -> None:
         self.connects += 1
+
+    def give_back_all_but(self, rows_in_hand: Collection[int]) -> None:
+        self.reconciled.append(list(rows_in_hand))
 
     def fileno(self) -> int:
         return -1
@@ -126,3 +131,24 @@ def test_after_a_recovery_the_pauses_begin_anew(taking: Intake, fickle: Fickle, 
     fickle.is_healed = False
 
     assert pauses(taking, clock, 1) == pytest.approx([FIRST_PAUSE])
+
+
+def test_what_was_taken_without_our_knowledge_is_looked_for_now_and_then(fickle: Fickle, clock: Clock) -> None:
+    # given
+    fickle.is_healed = True
+    held = {1: _held(row_id=5), 2: _held(row_id=0)}
+    with selectors.DefaultSelector() as selector:
+        taking = Intake(fickle, selector, held, on_connect=lambda: None, on_loss=lambda: None)
+
+        # when
+        for _ in range(2 * int(intake.RECONCILE_AFTER) + 1):
+            taking.take(clock.now, free=1, window=1)
+            clock.now += 1.0
+
+    # then
+    assert fickle.reconciled == [[5], [5], [5]]
+
+
+def _held(row_id: int) -> Held:
+    delivery = Delivery("id", 1, "celery", 0, "", b"", row_id, None)
+    return Held(1, delivery, 0.0)

@@ -100,3 +100,47 @@ def test_what_the_history_has_is_known_to_the_next_steward_and_is_no_work() -> N
     assert slots.recorded() == slots.totals() == (1, 1, 0, 1.5)
     assert slots.running(1) == 7
     assert slots.silence() < 60
+
+
+def test_a_child_is_busy_until_what_it_ran_is_stored() -> None:
+    # given
+    slots = Slots(2)
+    slots.begin(1, 7)
+
+    # when
+    slots.end(1)
+
+    # then
+    assert (slots.is_busy(0), slots.is_busy(1)) == (False, True)
+
+    # when
+    slots.note_reported(1, 1)
+
+    # then
+    assert not slots.is_busy(1)
+
+
+def test_a_new_child_in_a_place_has_nothing_in_hand() -> None:
+    # given
+    slots = Slots(1)
+    slots.begin(0, 7)
+    slots.set_limit(0, 5.0)
+
+    # when
+    slots.clear(0)
+
+    # then
+    assert not slots.is_busy(0)
+    assert (slots.running(0), slots.deadline(0)) == (0, 0.0)
+
+
+def test_the_pulses_of_dispatcher_and_steward_are_two() -> None:
+    # given
+    slots = Slots(1)
+
+    # when
+    slots.beat_as_steward()
+
+    # then
+    assert slots.pulse_of_steward() > 0
+    assert slots.pulse_of_dispatcher() == 0

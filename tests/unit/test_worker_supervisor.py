@@ -11,11 +11,13 @@ import pytest
 
 from celery.worker import dispatcher, process, restarts, slots, steward
 from celery.worker import supervisor as supervising
+from celery.worker.family import Family
 from celery.worker.options import Options
 from celery.worker.process import Offspring
 from celery.worker.restarts import LONGEST_PAUSE
 from celery.worker.stopping import SAME_REQUEST
 from celery.worker.supervisor import GRACE, RESOURCE_PAUSE, Supervisor
+from celery.worker.watchdog import STALLED
 
 PATIENCE = 25.0
 CHILDREN = 2
@@ -67,7 +69,7 @@ class Worker:
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = clock
         self.told: list[tuple[str, Any]] = []
-        monkeypatch.setattr(Supervisor, "_tell", self._note)
+        monkeypatch.setattr(Family, "tell", self._note)
         options = Options(name="w", queues=("celery",), children=CHILDREN, drain_timeout=PATIENCE)
         self.supervisor = Supervisor(options)
         self.supervisor._restarts.soon("steward")
@@ -84,7 +86,7 @@ class Worker:
             self.supervisor._start_what_is_due()
 
     def of_role(self, role: str) -> list[Played]:
-        return self.supervisor._of_role(role)  # type: ignore[return-value]
+        return self.supervisor._family.of_role(role)  # type: ignore[return-value]
 
     def one(self, role: str) -> Played:
         return self.of_role(role)[0]
@@ -116,7 +118,7 @@ class Worker:
         return [(words[1], words[2]) for words in self.heard_by("steward", steward.EVENT)]
 
     def close(self) -> None:
-        for one in self.supervisor._offspring.values():
+        for one in self.supervisor._family:
             one.reap()
         self.supervisor._wakeup.close()
         self.supervisor._selector.close()
@@ -502,7 +504,7 @@ def test_the_steward_is_the_last_to_be_told_to_stop(worker: Worker) -> None:
     worker.dies(worker.one("steward"))
 
     # then
-    assert not worker.supervisor._offspring
+    assert not worker.supervisor._family
     assert not worker.supervisor._restarts
 
 
@@ -552,12 +554,55 @@ def test_a_worker_that_is_stopped_while_its_dispatcher_is_away_ends_its_children
     assert [child.signals for child in worker.of_role("child")] == [[signal.SIGKILL]] * CHILDREN
 
 
+def test_work_was_abandoned_also_if_a_child_only_waited_to_store_its_result(worker: Worker) -> None:
+    # given
+    worker.supervisor._slots.begin(1, 7)
+    worker.supervisor._slots.end(1)
+    worker.gets(signal.SIGTERM)
+
+    # when
+    worker.overdue(0.0)
+
+    # then
+    assert worker.supervisor._abandoned
+
+
+@pytest.mark.parametrize("role", ["dispatcher", "steward"])
+def test_a_process_that_does_not_turn_its_loop_is_killed_and_the_reason_told(worker: Worker, role: str) -> None:
+    # given
+    stalled = worker.one(role)
+    others = [one for one in worker.supervisor._family if one is not stalled]
+    beat = worker.supervisor._slots.beat if role == "steward" else worker.supervisor._slots.beat_as_steward
+
+    # when
+    for _ in range(int(STALLED) + 2):
+        worker.clock.now += 1.0
+        beat()
+        worker.supervisor._kill_stalled(worker.clock.now)
+
+    # then
+    assert stalled.signals[:1] == [signal.SIGKILL]
+    assert all(not other.signals for other in others if isinstance(other, Played))
+
+    # when
+    worker.dies(stalled)
+    worker.clock.now += 1.0
+    worker.start_what_is_due()
+
+    # then
+    assert (
+        "process_died",
+        {"role": role, "pid": stalled.pid, "cause": "silent for 45 s, and killed"},
+    ) in worker.events()
+
+
 @pytest.mark.parametrize("job", [0, 7])
 def test_children_that_are_too_late_are_killed_and_work_was_abandoned_if_one_was_at_it(
     worker: Worker, job: int
 ) -> None:
     # given
-    worker.supervisor._slots.begin(1, job)
+    if job:
+        worker.supervisor._slots.begin(1, job)
     worker.gets(signal.SIGTERM)
 
     # when
