@@ -18,7 +18,7 @@ class Family:
         selector: selectors.BaseSelector,
         *,
         on_death: Callable[[Offspring], None],
-        on_word: Callable[[str], None],
+        on_word: Callable[..., None],
     ) -> None:
         self._selector = selector
         self._on_death = on_death
@@ -67,7 +67,7 @@ class Family:
     def _hear(self, one: Offspring) -> None:
         try:
             while one.control and (heard := channel.listen(one.control)):
-                self._on_word(heard[0][0])
+                self._on_word(*heard[0])
         except EOFError:
             if one.control:
                 self._selector.unregister(one.control)

@@ -1,4 +1,4 @@
-"""Memory that the processes of one worker share: what each child runs and has done, and two pulses.
+"""Memory that the processes of one worker share: what each child runs and has done, and two pulses, the lease.
 
 A slot names the victim when a child is killed. Each value is eight aligned bytes, written in one store, by one thread.
 """
@@ -34,16 +34,17 @@ class Totals(NamedTuple):
 
 
 class Slots:
-    """One slot a child, one for the steward, one for the history, and two pulses. Made before the forks."""
+    """One slot a child, one for the steward, one for the history, two pulses, the lease. Made before the forks."""
 
     def __init__(self, children: int) -> None:
         #: Where the steward counts what it stores itself.
         self.stewards = children
-        memory = memoryview(mmap.mmap(-1, 8 * (WIDTH * (children + 2) + 2)))
+        memory = memoryview(mmap.mmap(-1, 8 * (WIDTH * (children + 2) + 3)))
         self._numbers = memory.cast("Q")
         self._floats = memory.cast("d")
         self._recorded = WIDTH * (children + 1)
         self._pulse = WIDTH * (children + 2)
+        self.extend_lease(float("inf"))
 
     def begin(self, index: int, number: int) -> None:
         """Say that child `index` runs job `number` (from 1) now."""
@@ -132,3 +133,11 @@ class Slots:
     def silence(self) -> float:
         """Return the seconds since the dispatcher's last beat."""
         return time.monotonic() - self.pulse_of_dispatcher()
+
+    def extend_lease(self, until: float) -> None:
+        """Say that nobody can take over what this worker holds before a moment of the monotonic clock."""
+        self._floats[self._pulse + 2] = until
+
+    def has_lease(self) -> bool:
+        """Tell whether what this worker holds is its own for certain, now. True where there is no steward."""
+        return time.monotonic() < self._floats[self._pulse + 2]

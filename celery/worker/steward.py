@@ -1,5 +1,6 @@
 """The steward does the chores in the database: proof of life, rescue, schedule, relay, and the dispatcher's errands."""
 
+import contextlib
 import logging
 import os
 import selectors
@@ -36,8 +37,9 @@ REFUSED_PAUSE: Final = 60.0
 DISPATCHER: Final = "dispatcher"
 EVENT: Final = "event"
 STOP: Final = "stop"
-#: Words to the supervisor: what this worker held is not its own any more.
+#: Words to the supervisor: what this worker held is not its own any more; an owner has its row.
 LOST: Final = "lost"
+ENLISTED: Final = "enlisted"
 
 
 class Steward:
@@ -112,17 +114,22 @@ class Steward:
     # -- chores: each returns the seconds until its next time
 
     def _live(self, heartbeat: Heartbeat) -> float:
+        began = time.monotonic()
         if not self._is_enlisted:
             self._enlist()
         elif self._slots.silence() > heartbeat.interval:
             self._note_silence()
+            return heartbeat.interval if self._store.has_lease(self._owner) else self._note_loss()
         elif not heartbeat.beat():
-            logger.error("Others declared this worker lost; it starts anew.")
-            channel.tell(self._control, LOST)
-            return float("inf")
-        else:
-            self._is_silent = False
+            return self._note_loss()
+        self._is_silent = False
+        self._slots.extend_lease(began + conf.LEASE)  # others saw us change after that moment
         return heartbeat.interval
+
+    def _note_loss(self) -> float:
+        logger.error("Others declared this worker lost; it starts anew.")
+        channel.tell(self._control, LOST)
+        return float("inf")
 
     def _note_silence(self) -> None:
         """Withhold the proof of life; log it once for a dispatcher."""
@@ -136,6 +143,7 @@ class Steward:
             self._owner, name=who.name, pid=os.getppid(), queues=who.queues, concurrency=who.children, lease=conf.LEASE
         )
         self._is_enlisted = True
+        channel.tell(self._control, ENLISTED, self._owner)
 
     def _run_errands(self, rescue: Rescue) -> float:
         if self._refused and time.monotonic() >= self._ask_refused_at:
@@ -146,7 +154,8 @@ class Steward:
             batch = self._asked[:100]
             for answer in self._answers(rescue, batch):
                 if self._errands:
-                    channel.tell(self._errands, *answer)
+                    with contextlib.suppress(OSError):  # who asked is gone, and so are its errands
+                        channel.tell(self._errands, *answer)
             del self._asked[: len(batch)]
         return LONGEST_SLEEP
 

@@ -55,7 +55,7 @@ class Supervisor:
         self._family = Family(self._selector, on_death=self._bury, on_word=self._answer)
         self._dispatcher: Offspring | None = None
         self._steward: Offspring | None = None
-        self._owner = ""
+        self._owner, self._is_enlisted = "", False
         self._restarts = Restarts()
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._stopping = Stopping(options.drain_timeout)
@@ -128,7 +128,7 @@ class Supervisor:
         theirs.close()
         self._steward = made
         if self._owner:
-            self._introduce(is_new=False)
+            self._introduce(is_new=not self._is_enlisted)
         if is_stopping:
             self._go_on_stopping(None)
 
@@ -141,7 +141,7 @@ class Supervisor:
         made = Offspring("dispatcher", control=ours)
         self._launch(made, lambda: Dispatcher(consumer, theirs, self._slots, self._options.children).run())
         theirs.close()
-        self._dispatcher, self._owner = made, owner
+        self._dispatcher, self._owner, self._is_enlisted = made, owner, False
         self._introduce(is_new=True)
         for index in range(self._options.children):
             self._restarts.soon("child", index)
@@ -182,11 +182,13 @@ class Supervisor:
 
     # -- what happens
 
-    def _answer(self, word: str) -> None:
+    def _answer(self, word: str, *facts: Any) -> None:
         if word == dispatcher.READY:
             self._health.note_ready()
-            facts = {"name": self._options.name, "pid": os.getpid(), "queues": list(self._options.queues)}
-            self._note("worker_ready", **facts, concurrency=self._options.children)
+            known = {"name": self._options.name, "pid": os.getpid(), "queues": list(self._options.queues)}
+            self._note("worker_ready", **known, concurrency=self._options.children)
+        elif word == steward.ENLISTED:
+            self._is_enlisted = facts[0] == self._owner
         elif word == steward.LOST and self._dispatcher:
             self._dispatcher.send_signal(signal.SIGKILL)
 

@@ -7,6 +7,7 @@ import pytest
 
 from celery import backends
 from celery.broker import store
+from celery.worker import channel
 from celery.worker.beat import Beat
 from celery.worker.chore import Chore
 from celery.worker.options import Options
@@ -62,11 +63,10 @@ def steward(monkeypatch: pytest.MonkeyPatch) -> Steward:
 def made(monkeypatch: pytest.MonkeyPatch, *, beat: bool) -> Steward:
     """Return a steward that serves a dispatcher and has not yet enlisted."""
     monkeypatch.setattr(store, "of", lambda _: FakeStore())
-    ours, theirs = socket.socketpair()
-    with ours:
-        options = Options(name="me", queues=("celery",), children=1, drain_timeout=25, beat=beat)
-        found = Steward(theirs, Slots(1), options)
-        theirs.close()
+    monkeypatch.setattr(channel, "tell", lambda *_, **__: True)
+    options = Options(name="me", queues=("celery",), children=1, drain_timeout=25, beat=beat)
+    with socket.socket() as control:
+        found = Steward(control, Slots(1), options)
     found._serve("a" * 32, is_new=True)
     return found
 

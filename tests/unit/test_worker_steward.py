@@ -2,13 +2,15 @@
 
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from celery import conf
 from celery.exceptions import LeaseLost
 from celery.message import Delivery
-from celery.worker import channel, errands, steward
+from celery.worker import channel, errands, slots, steward
 from celery.worker.chore import Chore
 from celery.worker.options import Options
 from celery.worker.slots import Slots
@@ -23,6 +25,15 @@ class Rows:
         self.retired: list[str] = []
         self.pokes = 0
         self.is_away = False
+
+        self.has_row = True
+        self.enlisted: list[str] = []
+
+    def has_lease(self, owner: str) -> bool:
+        return self.has_row
+
+    def enlist(self, owner: str, **_: object) -> None:
+        self.enlisted.append(owner)
 
     def retire_orphans(self) -> int:
         return self.orphans
@@ -279,3 +290,76 @@ class TestErrands:
             assert len(serving._selector.get_map()) == 1
             with pytest.raises(EOFError):
                 channel.listen(old, wait=True)
+
+
+class TestTheLease:
+    """What children may start: only what nobody can have taken over."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+        made = SimpleNamespace(monotonic=lambda: made.now, now=1000.0)
+        monkeypatch.setattr(steward, "time", made)
+        monkeypatch.setattr(slots, "time", made)
+        return made
+
+    def test_it_begins_with_the_row_and_the_supervisor_is_told(
+        self, serving: Steward, rows: Rows, supervisor: tuple[socket.socket, socket.socket], clock: SimpleNamespace
+    ) -> None:
+        # given
+        serving._owner = "me"
+
+        # when
+        serving._live(cast("Any", Pulse()))
+
+        # then
+        assert rows.enlisted == ["me"]
+        heard = channel.listen(supervisor[0])
+        assert heard
+        assert heard[0] == (steward.ENLISTED, "me")
+        assert serving._slots.has_lease()
+
+        # when
+        clock.now += conf.LEASE
+
+        # then
+        assert not serving._slots.has_lease()
+
+    def test_each_proof_of_life_extends_it(self, serving: Steward, clock: SimpleNamespace) -> None:
+        # given
+        serving._is_enlisted = True
+        serving._slots.beat()
+        serving._live(cast("Any", Pulse()))
+
+        # when
+        clock.now += conf.LEASE - 1
+        serving._slots.beat()
+        serving._live(cast("Any", Pulse()))
+        clock.now += conf.LEASE - 1
+
+        # then
+        assert serving._slots.has_lease()
+
+    def test_a_silent_dispatcher_does_not_and_if_the_row_is_gone_the_worker_is_lost_at_once(
+        self, serving: Steward, rows: Rows, supervisor: tuple[socket.socket, socket.socket], clock: SimpleNamespace
+    ) -> None:
+        # given
+        serving._is_enlisted = True
+        serving._slots.beat()
+        serving._slots.extend_lease(clock.now)
+        clock.now += 60
+
+        # when
+        serving._live(cast("Any", Pulse()))
+
+        # then
+        assert not serving._slots.has_lease()
+        assert channel.listen(supervisor[0]) is None
+
+        # when
+        rows.has_row = False
+        serving._live(cast("Any", Pulse()))
+
+        # then
+        heard = channel.listen(supervisor[0])
+        assert heard
+        assert heard[0] == (steward.LOST,)

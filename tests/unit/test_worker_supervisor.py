@@ -364,10 +364,28 @@ def test_with_the_dispatcher_its_children_end_and_a_new_crew_has_a_new_owner(wor
     assert worker.supervisor._owner != owner
 
 
+@pytest.mark.parametrize("enlisted", ["", "an owner before"])
+def test_a_new_steward_enlists_the_owner_that_the_one_before_had_not(
+    worker: Worker, clock: Clock, enlisted: str
+) -> None:
+    # given
+    owner = worker.supervisor._owner
+    clock.now += 60
+    worker.supervisor._answer(steward.ENLISTED, enlisted)
+
+    # when
+    worker.dies(worker.one("steward"))
+    worker.start_what_is_due()
+
+    # then
+    assert worker.heard_by("steward", steward.DISPATCHER)[-1] == (steward.DISPATCHER, owner, True)
+
+
 def test_a_new_steward_serves_the_owner_that_there_is(worker: Worker, clock: Clock) -> None:
     # given
     owner = worker.supervisor._owner
     clock.now += 60
+    worker.supervisor._answer(steward.ENLISTED, owner)
 
     # when
     worker.dies(worker.one("steward"))

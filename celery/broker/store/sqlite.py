@@ -4,12 +4,16 @@ Every transaction is IMMEDIATE (see `celery.apps.tune_sqlite`). Looking before c
 taking the write lock.
 """
 
-from django.db import connections
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from celery.broker.store.base import READY, Hints, Store
+from django.db import connections, transaction
+
+from celery.broker.store.base import PAGE, READY, Hints, Store
+from celery.broker.store.statements import Merge, Row
 from celery.broker.store.workers import TABLE
 from celery.message import Delivery
-from celery.platform import FileWatch
+from celery.platform import FileWatch, has_open
 
 
 class FileHints(Hints):
@@ -34,7 +38,11 @@ class FileHints(Hints):
 
 
 class SqliteStore(Store):
-    """`Store` on SQLite 3.35 or later."""
+    """`Store` on SQLite 3.35 or later.
+
+    Python keeps the last 128 statements of each connection prepared, and each number of rows would be a statement of
+    its own, the larger ones of 300 KB. So rows come in numbers that are powers of two, of which there are nine.
+    """
 
     def claim(self, owner: str, queue: str, limit: int) -> list[Delivery]:
         """Take messages as `Store.claim` does, after a look that takes no lock."""
@@ -42,6 +50,48 @@ class SqliteStore(Store):
             return []
         return super().claim(owner, queue, limit)
 
+    def renew(self, owner: str) -> bool:
+        """Give proof of life as `Store.renew` does, in the file that has the name now.
+
+        A connection to one that was deleted or replaced meanwhile goes on as if nothing had happened; but what is sent
+        goes to the new one. There an owner of the old one has no row, so its worker starts anew.
+        """
+        connection = connections[self.alias]
+        if connection.connection is not None and not has_open(self._path):
+            connection.close()
+        return super().renew(owner)
+
     def hints(self) -> Hints:
         """Watch the files of the database."""
-        return FileHints(str(connections[self.alias].settings_dict["NAME"]))
+        return FileHints(self._path)
+
+    @property
+    def _path(self) -> str:
+        return str(connections[self.alias].settings_dict["NAME"])
+
+    def merge(self, rule: Merge, rows: Sequence[Row]) -> list[Any]:
+        """Merge as `Store.merge` does, page by page in one transaction."""
+        pages = list(_pages(rows))
+        if len(pages) == 1:
+            return super().merge(rule, rows)
+        answers: list[Any] = []
+        with transaction.atomic(using=self.alias):
+            for page in pages:
+                answers += super().merge(rule, page)
+        return answers
+
+    def among(self, ids: Sequence[Any]) -> tuple[str, list[Any]]:
+        """Return the condition "one of these", the last of them named as often as makes a power of two."""
+        if not 0 < len(ids) <= PAGE:
+            return super().among(ids)
+        missing = (1 << (len(ids) - 1).bit_length()) - len(ids)
+        return super().among([*ids, *[ids[-1]] * missing])
+
+
+def _pages(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Cut `rows` into pages of as many rows as are a power of two, the largest first."""
+    start = 0
+    while start < len(rows):
+        size = 1 << ((len(rows) - start).bit_length() - 1)
+        yield rows[start : start + size]
+        start += size
