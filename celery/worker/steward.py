@@ -24,6 +24,7 @@ from celery.worker.relay import Relay
 from celery.worker.rescue import Answer, Rescue
 from celery.worker.slots import Slots
 from celery.worker.tally import Tally
+from celery.worker.vacuum import Vacuum
 
 logger = logging.getLogger("celery.worker")
 
@@ -109,6 +110,7 @@ class Steward:
             *beat,
             self._relaying,
             Chore("History", self._tally.step),
+            Chore("Vacuum", Vacuum(self._store, self._slots).step),
         ]
 
     # -- chores: each returns the seconds until its next time

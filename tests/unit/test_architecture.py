@@ -129,6 +129,7 @@ core    celery.worker.supervisor
 core    celery.worker.suspects
 core    celery.worker.tally
 core    celery.worker.twins
+core    celery.worker.vacuum
 core    celery.worker.watchdog
 core    celery.worker.window
 core    celery.worker.writer

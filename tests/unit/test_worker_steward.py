@@ -297,7 +297,8 @@ class TestTheLease:
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-        made = SimpleNamespace(monotonic=lambda: made.now, now=1000.0)
+        made = SimpleNamespace(now=1000.0)
+        made.monotonic = lambda: made.now
         monkeypatch.setattr(steward, "time", made)
         monkeypatch.setattr(slots, "time", made)
         return made

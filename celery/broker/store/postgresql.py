@@ -13,7 +13,20 @@ from celery.broker.store.workers import TABLE
 from celery.message import Delivery
 
 CHANNEL: Final = "celery"
+#: Serialization failures, where the server or a role sets such a level by default, and deadlocks.
+CONFLICTS: Final = frozenset({"40001", "40P01"})
 POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"
+
+#: So many rows that nobody sees any more are worth a VACUUM: some 5 MB. With fewer, autovacuum will do.
+MOST_DEAD: Final = 10_000
+#: Bytes. A larger table is one of messages that wait, and a VACUUM of it would keep the steward from its other duties.
+LARGEST: Final = 2**28
+REMAINS: Final = (
+    f"SELECT n_dead_tup, pg_total_relation_size(relid) FROM pg_stat_user_tables WHERE relid = '{TABLE}'::regclass"
+)
+#: Whoever is at it already, autovacuum or another worker, is not waited for. Giving room back to the system needs a
+#: lock that keeps others out, and is left to autovacuum.
+VACUUM: Final = f"VACUUM (SKIP_LOCKED, TRUNCATE FALSE) {TABLE}"
 
 
 class NotifyHints(Hints):
@@ -66,6 +79,11 @@ class PostgresqlStore(Store):
         )
         return deliveries(rows)
 
+    def is_conflict(self, error: Exception) -> bool:
+        """Tell it by the code, which psycopg calls the state and psycopg2 the code."""
+        cause = error.__cause__
+        return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in CONFLICTS
+
     def _insert_page(self, rows: Sequence[Row]) -> list[int]:
         if connections[self.alias].in_atomic_block:
             self._poke_after_commit()
@@ -83,6 +101,17 @@ class PostgresqlStore(Store):
     def poke(self) -> None:
         """Wake the workers that wait. NOTIFY takes a lock at commit, so it is spared where nobody is idle."""
         self.rows(POKE, [])
+
+    def clear_away(self) -> bool:
+        """VACUUM the table of messages if there is enough to clear away and the table is small enough."""
+        ((dead, size),) = self.rows(REMAINS, [])
+        if dead < MOST_DEAD or size > LARGEST:
+            return True
+        if not connections[self.alias].get_autocommit():  # of the project's own choice; VACUUM refuses transactions
+            return False
+        self.run(VACUUM, [])
+        ((left, _),) = self.rows(REMAINS, [])
+        return bool(left < dead / 2)
 
     def hints(self) -> Hints:
         """Listen for NOTIFY."""
