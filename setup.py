@@ -27,6 +27,7 @@ REDIS = ["redis>=6.4", "packaging"]  # what the transport of kombu imports
 MEMCACHED = ["pymemcache>=4.0"]
 PROGRESS = ["tqdm>=4.66"]
 DOCS = ["Sphinx>=8.0", "furo"]
+FUZZ = ["atheris>=3.0"]  # guides the cases of tests/fuzz; they run without it, too
 TEST = [
     *POSTGRES,
     *MYSQL,
@@ -75,6 +76,7 @@ setup(
         "memcached": MEMCACHED,
         "progress": PROGRESS,
         "docs": DOCS,
+        "fuzz": FUZZ,
         "test": TEST,
     },
     entry_points={"console_scripts": ["celeryd = celery.bin.entry:main"]},

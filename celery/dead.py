@@ -14,7 +14,7 @@ from celery.models import Message
 from celery.standing import DEAD
 
 #: What a message has gone through so far; a requeued one starts afresh.
-HISTORY = (wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_SINCE)
+HISTORY = (wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_FOR)
 
 
 def messages() -> QuerySet[Message]:

@@ -14,6 +14,14 @@ class CeleryError(Exception):
     """Base of the exceptions of this package."""
 
 
+def described(error: BaseException) -> str:
+    """Return class and text of `error`; its class alone where it carries a stranger's values that have no text."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - whatever such a value raises
+        return type(error).__name__
+
+
 class NotRegistered(CeleryError, KeyError):
     """No task has this name."""
 
@@ -59,6 +67,10 @@ class UntrustedMessage(UndecodableMessage):
 
 class UnencodableResult(CeleryError, TypeError):
     """A return value that JSON cannot carry. Stored as the failure of its task."""
+
+
+class UnreadableResult(CeleryError, ValueError):
+    """What is stored as the value of a task is not what this package stores: something else has written or cut it."""
 
 
 class TaskExpired(CeleryError):
@@ -184,6 +196,7 @@ __all__ = [
     "UnencodableResult",
     "UnknownTask",
     "UnpickleableExceptionWrapper",
+    "UnreadableResult",
     "UnroutableMessage",
     "UnsendableArgument",
     "UntrustedMessage",

@@ -19,7 +19,7 @@ from kombu.utils.json import JSONEncoder
 from kombu.utils.json import object_hook as kombu_object_hook
 
 from celery import conf
-from celery.exceptions import MessageTooLarge, UndecodableMessage, UnsendableArgument
+from celery.exceptions import MessageTooLarge, UndecodableMessage, UnsendableArgument, described
 
 JSON: Final = "application/json"
 LONGEST_NAME: Final = 255
@@ -36,7 +36,9 @@ ATTEMPT: Final = "attempt"
 CRASHES: Final = "crashes"
 STARTS: Final = "starts"
 RELAYED: Final = "relayed"
-UNKNOWN_SINCE: Final = "unknown_since"
+#: The value of RELAYED that marks a suspect: whoever had it before was lost. Else it is 1.
+SUSPECT: Final = 2
+UNKNOWN_FOR: Final = "unknown_for"
 #: Headers that repeat a column of the row.
 COUNTERS: Final = frozenset({ATTEMPT, CRASHES, STARTS, RELAYED})
 
@@ -251,14 +253,21 @@ def decode(body: bytes, *, content_type: str, content_encoding: str, headers: Ma
         if content_type == JSON and not _ACCEPTED_AS_JSON.isdisjoint(conf.ACCEPT_CONTENT):
             data = from_json(body.decode())
         else:
-            accepted = prepare_accept_content(conf.ACCEPT_CONTENT)
-            data = kombu_loads(body, content_type, content_encoding, accept=accepted)
+            data = _loaded(body, content_type, content_encoding)
         return _call_of(data, headers)
     except UndecodableMessage:
         raise
     except Exception as error:
-        text = f"the message cannot be decoded ({content_type}): {type(error).__name__}: {error}"
+        text = f"the message cannot be decoded ({content_type:.80}): {described(error)}"
         raise UndecodableMessage(text[:1000]) from error
+
+
+def _loaded(body: bytes, content_type: str, content_encoding: str) -> Any:
+    """Read a body by the serializer of its type, which kombu would not need: any codec, "zlib" too, may blow it up."""
+    accepted: set[str] = prepare_accept_content(conf.ACCEPT_CONTENT)
+    if content_type not in accepted:
+        raise UndecodableMessage(f"messages of type {content_type!r:.80} are not accepted, only {sorted(accepted)}")
+    return kombu_loads(body, content_type, content_encoding, accept=accepted)
 
 
 def _call_of(data: Any, headers: Mapping[str, Any]) -> Call:
@@ -278,7 +287,7 @@ def _call_of(data: Any, headers: Mapping[str, Any]) -> Call:
         retries=_counter("retries", fields.get("retries") or 0),
         eta=_moment("eta", fields.get("eta")),
         expires=_moment("expires", fields.get("expires")),
-        taskset=fields.get("taskset") or None,
+        taskset=_typed("taskset", fields.get("taskset") or None, (str, type(None))),
     )
 
 
@@ -321,6 +330,14 @@ def is_name(value: Any) -> bool:
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST_NAME or "\0" in value:
         return False
     return value.isascii() or value == value.encode("utf-8", "replace").decode()
+
+
+def name_in(value: Any) -> str:
+    """Return what a stranger gave for an id or a name as one that every database takes; "?" if there is nothing."""
+    if is_name(value):
+        return str(value)
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else f"{value}"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:LONGEST_NAME] or "?"
 
 
 def _moment(label: str, value: Any) -> datetime | None:

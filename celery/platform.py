@@ -19,8 +19,9 @@ PR_SET_NAME: Final = 15
 IN_MODIFY: Final = 0x2
 IN_NONBLOCK: Final = os.O_NONBLOCK
 IN_CLOEXEC: Final = os.O_CLOEXEC
-#: Bytes at the head of a file that tell whether it is a pid file.
+#: The most bytes that a pid file has, and the largest pid: 0 and negative ones would mean many processes.
 LONGEST_PID: Final = 32
+LARGEST_PID: Final = 2**31 - 1
 STANDARD_DESCRIPTORS: Final = (0, 1, 2)
 
 
@@ -76,6 +77,19 @@ class FileWatch:
             self._fd = -1
 
 
+def has_open(path: str) -> bool:
+    """Tell whether this process has the file open that `path` names now. True also if it names none."""
+    try:
+        named, descriptors = Path(path).stat(), list(Path("/proc/self/fd").iterdir())
+    except OSError:
+        return True
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):  # that of the directory, which is closed by now
+            if os.path.samestat(named, descriptor.stat()):
+                return True
+    return False
+
+
 class PIDFile:
     """A file with the pid of the running daemon. A lock tells a running one from a stale file or a reused pid.
 
@@ -89,9 +103,12 @@ class PIDFile:
     def get_pid(self) -> int | None:
         """Return the pid in the file, or None if there is none that can be read."""
         try:
-            return int(self.path.read_text().strip())
+            with self.path.open("rb") as file:
+                content = file.read(LONGEST_PID + 1)
         except (OSError, ValueError):
             return None
+        pid = int(content) if content.strip().isdigit() and len(content) <= LONGEST_PID else 0
+        return pid if 0 < pid <= LARGEST_PID else None
 
     def check(self) -> None:
         """Remove a stale file; SystemExit if another process holds it. Harmless when there is none, or it is ours."""
@@ -140,9 +157,10 @@ class PIDFile:
         except BlockingIOError:
             self._close()
             sys.exit(f"celeryd runs already with pid {self.get_pid()} (pid file {self.path}).")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: characters that no path has
             self._forget()
-            sys.exit(f"the pid file {self.path} cannot be written: {error.strerror}. Choose another with --pidfile.")
+            reason = getattr(error, "strerror", None) or error
+            sys.exit(f"the pid file {self.path} cannot be written: {reason}. Choose another with --pidfile.")
         if not self._is_ours():
             self._close()
             return False
@@ -156,8 +174,9 @@ class PIDFile:
     def _refuse_what_is_no_pid_file(self) -> None:
         """Exit before anything is written over: a path may be a slip of the hand."""
         is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        content = os.pread(self._fd, LONGEST_PID, 0).strip() if is_file else b""
-        if not is_file or (content and not content.isdigit()):
+        found = os.pread(self._fd, LONGEST_PID + 1, 0) if is_file else b""
+        content = found.strip()
+        if not is_file or len(found) > LONGEST_PID or (content and not content.isdigit()):
             self._close()
             sys.exit(f"{self.path} is no pid file: it holds something else. Choose another with --pidfile.")
 

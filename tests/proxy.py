@@ -5,10 +5,32 @@ import socket
 import ssl
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 CHUNK = 65536
+
+
+@dataclass(eq=False, slots=True)
+class Pair:
+    """A connection of a client, and ours to the server on its behalf."""
+
+    client: socket.socket
+    server: socket.socket
+    #: Swallow everything, and let neither end know when the other leaves.
+    is_frozen: bool = False
+    #: Bytes that the client has said since then.
+    unheard: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the client is still there."""
+        return self.client.fileno() >= 0
+
+    def end(self) -> None:
+        _end(self.client)
+        _end(self.server)
 
 
 class Proxy:
@@ -17,6 +39,8 @@ class Proxy:
     Its switches may be turned at any time: `stalled` passes nothing on, nor reads more; `is_deaf` swallows what the
     server says; `delay` is a pause in seconds before each piece that the client sends; `chunk` is the most bytes of a
     piece.
+
+    It counts: connections `accepted`, bytes `passed` on, bytes `swallowed`, pieces `delayed`.
     """
 
     def __init__(self, host: str, port: int, *, certificate: Path | None = None) -> None:
@@ -26,12 +50,12 @@ class Proxy:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(certificate)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: list[Pair] = []
         self._is_closing = False
         self._flows = threading.Event()
         self._flows.set()
         self.port: int = self._listener.getsockname()[1]
-        self.accepted = 0
+        self.accepted = self.passed = self.swallowed = self.delayed = 0
         self.is_deaf = False
         self.delay = 0.0
         self.chunk = CHUNK
@@ -48,12 +72,13 @@ class Proxy:
         self._listener.close()
         self.cut()
 
-    def cut(self) -> None:
-        """End every connection that there is; new ones are welcome."""
+    def cut(self) -> int:
+        """End every connection that there is, and return how many clients had one; new ones are welcome."""
         pairs, self._pairs = self._pairs, []
+        clients = sum(pair.is_open for pair in pairs)
         for pair in pairs:
-            for end in pair:
-                _end(end)
+            pair.end()
+        return clients
 
     def stall(self) -> None:
         """Pass nothing on from now on."""
@@ -63,36 +88,71 @@ class Proxy:
         """Pass everything on again."""
         self._flows.set()
 
+    def freeze(self) -> int:
+        """Make half-open the connections that there are, and return how many; new ones are served.
+
+        For good: what either end says is swallowed, and neither learns that the other has left, until `cut`.
+        """
+        alive = [pair for pair in self._pairs if pair.is_open and not pair.is_frozen]
+        for pair in alive:
+            pair.is_frozen = True
+        return len(alive)
+
+    def bury(self) -> int:
+        """End the connections that were made half-open, and return how many clients still held theirs."""
+        frozen = [pair for pair in self._pairs if pair.is_frozen]
+        held = sum(pair.is_open for pair in frozen)
+        for pair in frozen:
+            pair.end()
+        self._pairs = [pair for pair in self._pairs if pair not in frozen]
+        return held
+
+    @property
+    def waiting(self) -> int:
+        """The number of clients that have said something over a half-open connection, and still hold it."""
+        return sum(pair.is_open and pair.is_frozen and pair.unheard > 0 for pair in self._pairs)
+
     @property
     def connections(self) -> int:
         """The number of open connections."""
-        return sum(client.fileno() >= 0 for client, _ in self._pairs)
+        return sum(pair.is_open for pair in self._pairs)
 
     def _accept(self) -> None:
         while not self._is_closing:
             try:
                 client, _ = self._listener.accept()
+            except OSError:
+                continue
+            try:
                 if self._tls:
                     client = self._tls.wrap_socket(client, server_side=True)
                 server = socket.create_connection(self._server)
             except OSError:
+                _end(client)  # as a server that is away would
                 continue
             self.accepted += 1
-            self._pairs.append((client, server))
+            pair = Pair(client, server)
+            self._pairs = [*(one for one in self._pairs if one.is_open or one.is_frozen), pair]
             for source, target in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(source, target, target is client), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(pair, source, target), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+    def _pass_on(self, pair: Pair, source: socket.socket, target: socket.socket) -> None:
+        is_answer = source is pair.server
         with contextlib.suppress(OSError):
             while self._flows.wait() and (data := source.recv(self.chunk)):
                 self._flows.wait()
-                if is_answer and self.is_deaf:
+                if pair.is_frozen or (is_answer and self.is_deaf):
+                    self.swallowed += len(data)
+                    pair.unheard += 0 if is_answer else len(data)
                     continue
                 if self.delay and not is_answer:
+                    self.delayed += 1
                     time.sleep(self.delay)
                 target.sendall(data)
+                self.passed += len(data)
         _end(source)
-        _end(target)
+        if not pair.is_frozen:
+            _end(target)
 
 
 def _end(end: socket.socket) -> None:

@@ -21,6 +21,8 @@ from celery.backends.exceptions import find_nearest_pickleable_exception
 from celery.exceptions import (
     TimeoutError,  # noqa: A004 - the classic name
     UnpickleableExceptionWrapper,
+    UnreadableResult,
+    described,
 )
 from celery.message import from_json, to_json
 
@@ -31,6 +33,8 @@ LONGEST_PAUSE: Final = 0.05
 GROWTH: Final = 1.25
 #: Ids that one round of waiting asks for: half of them from the head of what is missing, half in turn from all of it.
 LARGEST_ROUND: Final = 1000
+#: Characters of what a reader says of a value that it cannot read.
+LONGEST_REASON: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,9 +215,12 @@ class BaseBackend(ABC):
         return stored_exceptions.create_exception_cls(name, module)
 
     def to_python(self, stored: Result) -> Any:
-        """Return the value or exception behind a stored result."""
+        """Return the value or exception behind a stored result. Raises UnreadableResult where there is neither."""
         if stored.state == states.DONE:
-            return from_json(stored.result)
+            try:
+                return from_json(stored.result)
+            except Exception as error:  # rows are untrusted, and readers raise anything
+                raise UnreadableResult(_unreadable(stored, error)) from error
         return self.exception_to_python(stored.result)
 
     # -- housekeeping
@@ -290,6 +297,11 @@ class _Missing:
 
 def _ended(found: Mapping[str, Result]) -> dict[str, Result]:
     return {task_id: stored for task_id, stored in found.items() if stored.state in states.READY_STATES}
+
+
+def _unreadable(stored: Result, error: Exception) -> str:
+    reason = described(error)[:LONGEST_REASON]
+    return f"the stored value of task {stored.task_id} cannot be read ({reason}): what has written to that place?"
 
 
 def _too_late(missing: Sequence[str], total: int, timeout: float | None) -> str:

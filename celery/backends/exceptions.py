@@ -6,15 +6,28 @@ nearest built-in base, so no ``__init__`` and no ``__new__`` of the class runs. 
 same class name.
 """
 
+import builtins
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, Final
 
 from celery.exceptions import UnpickleableExceptionWrapper
 from celery.message import from_json, to_json
 
 LONGEST_TEXT: Final = 64_000
+#: The classes of Python itself, by identity: a class may say of itself what it likes, and its metaclass do anything.
+_BUILT_IN: Final = {id(one) for one in vars(builtins).values() if isinstance(one, type)}
+_CONTENTS_OF_CLASS: Final = type.__dict__["__dict__"].__get__
+_ORDER_OF_CLASS: Final = type.__dict__["__mro__"].__get__
+_ATTRIBUTES: Final = vars(BaseException)["__dict__"].__get__
+_SET_ARGS: Final = vars(BaseException)["args"].__set__
+#: Where a SyntaxError points to: file, line, column, text, last line and column. Who shows it believes all of it.
+_PLACE: Final = ((str,), (int,), (int,), (str,), (int,), (int,))
+#: What no stored attribute stands for: the methods of exceptions, and what a stand-in was made of.
+_RESERVED: Final = frozenset({*dir(BaseException), "exc_module", "exc_cls_name", "exc_args"})
 
 
 def dump(error: BaseException) -> str:
@@ -116,8 +129,8 @@ def _rebuilt(
 ) -> BaseException:
     cls = _imported_class(module, name)
     error = _made(cls, args) if cls else _stand_in(module, name, args)
-    plain = {name: value for name, value in attributes.items() if not name.startswith("__")}
-    vars(error).update({**plain, **({"__notes__": notes} if notes else {})})  # past the class's own __setattr__
+    plain = {name: value for name, value in attributes.items() if not name.startswith("__") and name not in _RESERVED}
+    _ATTRIBUTES(error).update({**plain, **({"__notes__": notes} if notes else {})})  # past what the class does
     return error
 
 
@@ -126,23 +139,57 @@ def _stand_in(module: str, name: str, args: tuple[Any, ...]) -> UnpickleableExce
 
 
 def _imported_class(module: str, name: str) -> type[Exception] | None:
+    """Return the class; None where the way to it does not lead through modules and classes alone.
+
+    Nothing is asked by its attributes: a lazy object, a lazy module or a metaclass would run code to answer.
+    """
     found: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = vars(found).get(part) if found is not None and hasattr(found, "__dict__") else None
-    is_ours = isinstance(found, type) and issubclass(found, Exception) and not issubclass(found, BaseExceptionGroup)
-    return found if is_ours else None
+        found = _contents(found).get(part)
+    return found if _is_class(found) and _is_exception(_ORDER_OF_CLASS(found)) else None
+
+
+def _contents(found: Any) -> Mapping[str, Any]:
+    if issubclass(type(found), ModuleType):
+        return object.__getattribute__(found, "__dict__")
+    return _CONTENTS_OF_CLASS(found) if _is_class(found) else {}
+
+
+def _is_class(found: Any) -> bool:
+    return issubclass(type(found), type)  # isinstance would ask a stranger for its __class__
+
+
+def _is_exception(order: Sequence[type]) -> bool:
+    """Tell it by the classes that a class descends from."""
+    return any(base is Exception for base in order) and not any(base is BaseExceptionGroup for base in order)
 
 
 def _made(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
     """Make it by its nearest built-in base, whose own `__init__` fills in what only it knows (`errno`, `lineno`)."""
-    base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    base: Any = next(base for base in _ORDER_OF_CLASS(cls) if id(base) in _BUILT_IN)
+    if issubclass(base, SyntaxError) and not _is_place(args):
+        return _bare(cls, args)
     try:
         error: Exception = base.__new__(cls, *args)
         base.__init__(error, *args)
     except Exception:  # noqa: BLE001 - arguments that the built-in base does not take
-        error = Exception.__new__(cls)
-        error.args = args
+        return _bare(cls, args)
     return error
+
+
+def _bare(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
+    error = Exception.__new__(cls)
+    _SET_ARGS(error, args)
+    return error
+
+
+def _is_place(args: tuple[Any, ...]) -> bool:
+    """Tell whether a SyntaxError with these arguments can be shown: its caret is as long as they say."""
+    place = args[1] if len(args) > 1 else ()
+    return isinstance(place, list | tuple) and all(
+        value is None or (type(value) in kinds and (isinstance(value, str) or 0 <= value <= LONGEST_TEXT))
+        for value, kinds in zip(place, _PLACE, strict=False)
+    )
 
 
 @lru_cache(maxsize=512)

@@ -44,7 +44,8 @@ def configured() -> "Broker":
 
 def is_eager() -> bool:
     """Tell whether tasks run where they are sent."""
-    return bool(conf.ALWAYS_EAGER) or str(conf.BROKER_URL).startswith(EAGER)
+    url = conf.BROKER_URL
+    return bool(conf.ALWAYS_EAGER) or (isinstance(url, str) and url.startswith(EAGER))
 
 
 @lru_cache(maxsize=8)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from celery.broker import store
 from celery.broker.base import Broker, Consumer
@@ -109,10 +109,19 @@ class DatabaseConsumer(Consumer):
         found: list[Delivery] = []
         for queue in self._queues:
             if len(found) < limit:
-                found += self._store.claim(self._owner, queue, limit - len(found))
+                found += self._claim(queue, limit - len(found))
         self._queues.append(self._queues.pop(0))
         self._note_pace(busy=bool(found))
         return found
+
+    def _claim(self, queue: str, limit: int) -> list[Delivery]:
+        """Claim; nothing, for this time, where another transaction came first: that is no reason to connect anew."""
+        try:
+            return self._store.claim(self._owner, queue, limit)
+        except OperationalError as error:
+            if not self._store.is_conflict(error):
+                raise
+            return []
 
     def _note_pace(self, *, busy: bool) -> None:
         self._quiet = 0 if busy else self._quiet + 1

@@ -15,7 +15,7 @@ from django.db import connections, transaction
 
 from celery import message as wire
 from celery.broker import store
-from celery.broker.base import OUTBOX_GRACE, Broker
+from celery.broker.base import OUTBOX_GRACE, Broker, Passed
 from celery.message import Message
 
 logger = logging.getLogger("celery.broker")
@@ -29,6 +29,9 @@ class Publisher(Protocol):
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Put `messages` into their queues, as durable when this returns as the server promises."""
+
+    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
+        """Publish until `deadline`, and tell what has arrived."""
 
     def depth(self, queue: str) -> int:
         """Return the number of ready messages; 0 for a queue that does not exist."""
@@ -64,6 +67,10 @@ class OutboxBroker(Broker):
     def publish(self, messages: Sequence[Message]) -> None:
         """Publish `messages`. Raises BrokerUnreachable, UnroutableMessage."""
         self._publisher.publish(messages)
+
+    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
+        """Publish rows of the database."""
+        return self._publisher.pass_on(messages, deadline)
 
     def depth(self, queue: str) -> int:
         """Return the number of ready messages; 0 for a queue that does not exist. Raises BrokerUnreachable."""
@@ -111,12 +118,17 @@ class OutboxBroker(Broker):
             )
 
     def _forward_page(self, ids: Sequence[int]) -> None:
+        """Publish, and delete what has arrived: only the rest is sent again."""
         keeper = store.of(self.alias)
         with transaction.atomic(using=self.alias):
             rows = keeper.lock_rows(ids)
-            if rows:
-                self.publish([_first_copy(message) for _, message in rows])
-                keeper.delete_rows([row_id for row_id, _ in rows])
+            if not rows:
+                return
+            passed = self.pass_on([_first_copy(message) for _, message in rows], float("inf"))
+            if passed.arrived:
+                keeper.delete_rows([rows[at][0] for at in passed.arrived])
+        if passed.error:
+            raise passed.error
 
 
 class _Outbox:

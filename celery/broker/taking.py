@@ -5,7 +5,8 @@ import platform
 import select
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from celery import broker
@@ -16,8 +17,9 @@ from celery.message import Delivery
 
 #: Seconds that a broker behind a connection gets to hand over a first message, also by a take that does not wait.
 PATIENCE: Final = 0.5
-#: Seconds for which messages of the database queue may be held without another take.
+#: Seconds for which messages of the database queue may be held without another take, and between proofs of life in one.
 LEASE: Final = 600.0
+RENEWAL: Final = 60.0
 POLL: Final = 0.1
 
 
@@ -64,24 +66,44 @@ class Rows(Source):
         super().__init__(queue)
         self._store = store.of(broker.current().alias)
         self._owner = ""
+        self._renew_at = 0.0
+        #: A statement has raised, and may have been carried out: rows may be ours that we know nothing of.
+        self._is_unsure = False
 
     def take(self, timeout: float) -> Delivery | None:
-        """Claim a row."""
+        """Claim a row. One whose claim or end was not answered comes again."""
         deadline = time.monotonic() + timeout
         self._prove_life()
-        while not (found := self._store.claim(self._owner, self._queue, 1)):
+        while not (found := self._claim()):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return None
             time.sleep(min(POLL, remaining))
+            if time.monotonic() >= self._renew_at:
+                self._prove_life()
         self._held.append(found[0])
         return found[0]
 
+    def _claim(self) -> list[Delivery]:
+        with self._surely():
+            return self._store.claim(self._owner, self._queue, 1)
+
+    @contextmanager
+    def _surely(self) -> Iterator[None]:
+        """Note when a statement raises."""
+        before, self._is_unsure = self._is_unsure, True
+        yield
+        self._is_unsure = before
+
     def _prove_life(self) -> None:
         """Renew the lease; one that was lost is followed by a new one, which holds nothing of the old."""
+        self._renew_at = time.monotonic() + RENEWAL
         if self._owner and self._store.renew(self._owner):
+            if self._is_unsure:
+                self._store.release_all_but(self._owner, [held.row_id for held in self._held])
+            self._is_unsure = False
             return
-        self._held = []
+        self._held, self._is_unsure = [], False
         self._owner = uuid.uuid4().hex
         self._store.enlist(
             self._owner,
@@ -95,13 +117,17 @@ class Rows(Source):
     def settle(self, delivery: Delivery) -> None:
         """Delete the row."""
         self._let_go(delivery)
-        if not self._store.finish(self._owner, [delivery.row_id]):
+        with self._surely():
+            is_ours = self._store.finish(self._owner, [delivery.row_id])
+        if not is_ours:
             raise _lost(delivery)
 
     def give_back(self, delivery: Delivery) -> None:
         """Free the row, uncounted."""
         self._let_go(delivery)
-        if not self._store.release(self._owner, [delivery.row_id]):
+        with self._surely():
+            is_ours = self._store.release(self._owner, [delivery.row_id])
+        if not is_ours:
             raise _lost(delivery)
 
     def close(self) -> None:

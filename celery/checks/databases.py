@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.core import checks
@@ -12,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from celery import backends, broker, conf
 from celery.broker import store
 from celery.checks.places import backend_trouble, url_trouble
+from celery.checks.values import broker_url
 
 OLDEST_SQLITE: Final = (3, 35)
 #: The name that Django's test runner gives to its databases in memory.
@@ -61,7 +61,7 @@ def _foreign_messages() -> Iterator[CheckMessage]:
 
 def _separate_results() -> Iterator[CheckMessage]:
     messages, results = _alias_of_messages(), _alias_of_results()
-    is_queue = urlsplit(str(conf.BROKER_URL)).scheme == "django"
+    is_queue = broker_url().startswith("django://")
     if is_queue and messages and results and messages != results:
         yield checks.Info(
             f"Results are kept in DATABASES[{results!r}], messages in DATABASES[{messages!r}]: a result and the end of "
@@ -154,4 +154,4 @@ def _sqlite_trouble(alias: str) -> Iterator[CheckMessage]:
 def _is_queue_in_memory(alias: str) -> bool:
     name = connections[alias].settings_dict["NAME"]
     is_in_memory = name == ":memory:" or ("mode=memory" in str(name) and not str(name).startswith(OF_TEST_RUNNER))
-    return is_in_memory and urlsplit(conf.BROKER_URL).scheme == "django" and broker.current().alias == alias
+    return is_in_memory and broker_url().startswith("django://") and broker.current().alias == alias

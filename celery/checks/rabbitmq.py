@@ -46,9 +46,10 @@ def check_rabbitmq_deployed(**_: Any) -> list[CheckMessage]:
 def address_trouble() -> str | None:
     """Return why AMQP_HOST and AMQP_PORT cannot be an address, as a sentence; None if a URL stands in their place."""
     name = "AMQP_HOST" if conf.AMQP_HOST else "AMQP_SERVER"
-    host, port = getattr(conf, name), str(conf.AMQP_PORT or conf.DEFAULT_AMQP_PORT)
+    host, found = getattr(conf, name), conf.AMQP_PORT or conf.DEFAULT_AMQP_PORT
     if not host or _has_url() or not isinstance(host, str):
         return None
+    port = found if isinstance(found, str) else shown(found)
     if not HOST.fullmatch(host):
         return f"{name} = {shown(host)} is not the name of a host."
     if not (port.isascii() and port.isdigit() and 0 < int(port[:9]) <= LAST_PORT):
@@ -100,7 +101,7 @@ def _listed(names: list[str]) -> str:
 def _is_other_place(host: Any) -> bool:
     try:
         found = urlsplit(conf.BROKER_URL)
-        is_same = is_amqp() and str(host).strip("[]").lower() == (found.hostname or "localhost")
+        is_same = is_amqp() and isinstance(host, str) and host.strip("[]").lower() == (found.hostname or "localhost")
     except ValueError:  # E004
         return False
     return bool(host) and not is_same

@@ -161,7 +161,7 @@ def _serializers() -> Iterator[CheckMessage]:
         yield checks.Warning(
             f"CELERY_TASK_SERIALIZER = {sent!r} is not among CELERY_ACCEPT_CONTENT = {shown(accepted)}, "
             "so a worker with these settings buries every message that they send.",
-            hint=f"Write CELERY_ACCEPT_CONTENT = {[*accepted, sent]!r}.",
+            hint=f"Write CELERY_ACCEPT_CONTENT = {shown([*accepted, sent])}.",
             id="celery.W003",
         )
 

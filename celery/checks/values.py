@@ -28,7 +28,11 @@ def has_type(value: Any, types: tuple[type, ...]) -> bool:
 
 def shown(value: Any) -> str:
     """Return the value as it may be shown to anybody: short, and without the password of a URL."""
-    return IN_QUERY.sub(r"\1***", PASSWORD.sub("://***@", repr(value)))[:LONGEST]
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a number of very many digits has none, and a __repr__ may do anything
+        text = f"<a {type(value).__name__} that cannot be shown>"
+    return IN_QUERY.sub(r"\1***", PASSWORD.sub("://***@", text))[:LONGEST]
 
 
 def shown_of(setting: Setting, value: Any) -> str:
@@ -50,6 +54,12 @@ def without_password(text: str) -> str:
     return IN_QUERY.sub(r"\1***", ITS_PASSWORD.sub(r"\1:***@", text))
 
 
+def broker_url() -> str:
+    """Return where messages wait; nothing where that is no text, which E002 tells."""
+    found = conf.BROKER_URL
+    return found if isinstance(found, str) else ""
+
+
 def is_amqp() -> bool:
     """Tell whether messages wait on RabbitMQ."""
-    return str(conf.BROKER_URL).startswith(("amqp://", "amqps://"))
+    return broker_url().startswith(("amqp://", "amqps://"))

@@ -12,7 +12,7 @@ from django.db import connections
 from celery import conf
 from celery.bin.values import LEAST_MEMORY, never_comes
 from celery.checks.databases import used_aliases
-from celery.checks.values import shown, sound
+from celery.checks.values import broker_url, shown, sound
 from celery.log import JSON
 from celery.log.text import refuse_format
 from celery.platform import umask_of
@@ -132,7 +132,7 @@ def _lease() -> Iterator[CheckMessage]:
 
 def _is_relayed() -> bool:
     """Tell whether the steward publishes to another server than the database."""
-    return not str(conf.BROKER_URL).startswith(("django://", "memory://"))
+    return not broker_url().startswith(("django://", "memory://"))
 
 
 def _sqlite_timeouts() -> Iterator[float]:

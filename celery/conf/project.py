@@ -12,8 +12,12 @@ def _classic_broker_url() -> str:
     host = _value("AMQP_HOST") or _value("AMQP_SERVER")
     if not host:
         return "django://"
-    user, password, vhost = (quote(_text(name), safe="") for name in ("AMQP_USER", "AMQP_PASSWORD", "AMQP_VHOST"))
-    return f"amqp://{user}:{password}@{host}:{_text('AMQP_PORT')}/{vhost}"
+    user, password, vhost = (_quoted(name) for name in ("AMQP_USER", "AMQP_PASSWORD", "AMQP_VHOST"))
+    return f"amqp://{user}:{password}@{_shown(host)}:{_text('AMQP_PORT')}/{vhost}"
+
+
+def _quoted(name: str) -> str:
+    return quote(_text(name), safe="", errors="surrogatepass")
 
 
 def _value(name: str) -> Any:
@@ -22,7 +26,15 @@ def _value(name: str) -> Any:
 
 def _text(name: str) -> str:
     """Return a value as text; an empty one counts as not set."""
-    return str(_value(name) or next(one for one in CLASSIC if one.name == name).default)
+    return _shown(_value(name) or next(one for one in CLASSIC if one.name == name).default)
+
+
+def _shown(value: Any) -> str:
+    """Return text and numbers as text; nothing for what is of a wrong type, so that the check that tells it can run."""
+    try:
+        return str(value) if isinstance(value, str | int) else ""
+    except ValueError:  # too many digits
+        return ""
 
 
 def _default_queue() -> Any:

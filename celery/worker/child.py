@@ -31,6 +31,8 @@ from celery.worker.writer import Writer
 
 #: The longest result, in characters of JSON: databases refuse a gigabyte, and it must pass through memory many times.
 LARGEST_RESULT: Final = 64 * 1024 * 1024
+#: Seconds between looks whether a job may start by now.
+LEASE_PAUSE: Final = 0.05
 #: Modules whose frames stand above the task's own in a traceback.
 OUR_MODULES: Final = frozenset({__name__, "celery.task.base", "celery.retries"})
 
@@ -56,8 +58,13 @@ class Child:
         self._connections = TaskConnections()
         self._time_limit = TimeLimit(seat.slots, seat.index, seat.bounds)
         self._wear = Wear(seat.bounds)
-        count = partial(seat.slots.count, seat.index)
-        self._writer = Writer(seat.end, owner=seat.owner, worker=seat.worker, count=count)
+        self._writer = Writer(
+            seat.end,
+            owner=seat.owner,
+            worker=seat.worker,
+            count=partial(seat.slots.count, seat.index),
+            note_reported=partial(seat.slots.note_reported, seat.index),
+        )
 
     def run(self) -> None:
         """Run jobs until told to stop, or used up; what has finished is stored before this returns."""
@@ -79,6 +86,8 @@ class Child:
 
     def _work(self, work: Job) -> str:
         """Work a job, and return the kind of its outcome."""
+        if work.delivery.row_id:
+            self._await_lease()
         self._seat.slots.begin(self._seat.index, work.number)
         self._connections.before_task()
         outcome = execute(work, self._time_limit)
@@ -89,6 +98,11 @@ class Child:
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
         return outcome.kind
+
+    def _await_lease(self) -> None:
+        """Start nothing that others may have taken over, while this machine stood still or the database was away."""
+        while not self._seat.slots.has_lease():
+            time.sleep(LEASE_PAUSE)
 
 
 def execute(work: Job, time_limit: TimeLimit | None = None) -> Outcome:

@@ -15,8 +15,9 @@ Value = TypeVar("Value")
 
 logger = logging.getLogger("celery.worker")
 
-#: What concerns one row and not the world. InternalError is not here: a read-only server raises it.
-ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError, ArithmeticError)
+#: What concerns one row and not the world: too deep a nesting, too. InternalError is not here: a read-only server
+#: raises it.
+ROW_ERRORS: Final = (DataError, IntegrityError, ValueError, TypeError, ArithmeticError, RecursionError)
 #: The world is down: wait, try again. Everything else is our own mistake, and ends the process.
 TROUBLE: Final = (DatabaseTrouble, OSError, CeleryError)
 FIRST_PAUSE: Final = 0.2

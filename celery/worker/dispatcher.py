@@ -18,13 +18,12 @@ from celery.worker import channel, deadlines, errands, job
 from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands
 from celery.worker.intake import Intake
+from celery.worker.parking import Parking
 from celery.worker.slots import Slots
 from celery.worker.suspects import Suspects
 from celery.worker.twins import Twins
 from celery.worker.window import Window
 
-#: Seconds that a message may stay unacknowledged: RabbitMQ's consumer_timeout is 30 minutes by default.
-PARK_AFTER: Final = 600.0
 LONGEST_SLEEP: Final = 1.0
 STOPPED: Final = "the worker stopped before it ran"
 
@@ -58,7 +57,7 @@ class Dispatcher:
         self._pending: deque[Held] = deque()
         self._suspects = Suspects(self._crew, self._errands)
         self._has_been_ready = self._is_draining = self._is_done = False
-        self._park_at = time.monotonic() + PARK_AFTER
+        self._parking = Parking(self._held, self._errands)
 
     def run(self) -> None:
         """Dispatch until drained, or until the supervisor is gone."""
@@ -78,8 +77,7 @@ class Dispatcher:
         self._hand_out()
         self._errands.flush()
         self._window.adapt(now)
-        if now >= self._park_at:
-            self._park(now)
+        self._parking.turn(now)
         if self._is_draining and not self._held:
             self._finish_draining()
 
@@ -98,7 +96,8 @@ class Dispatcher:
 
     def _forget_unstarted(self) -> None:
         """Forget what comes again with a new connection. What runs goes on; its answer will not be acknowledged."""
-        unstarted = [*self._crew.take_back_all(), *self._pending, *self._twins.let_all_go()]
+        waiting = self._twins.let_go(lambda held: held.delivery.tag is not None and not held.is_parking)
+        unstarted = [*self._crew.take_back_all(), *self._pending, *waiting]
         self._pending.clear()
         for held in unstarted:
             if held.delivery.tag is None or held.is_parking:
@@ -170,7 +169,8 @@ class Dispatcher:
             else:
                 settled.append(held.delivery)
                 self._forget(held)
-            member.works_alone = bool(member.held) and member.works_alone
+        if not member.held and not self._suspects.are_marked_for(member):
+            member.works_alone = False
         self._window.note_settled(len(settled))
         self._intake.settle(settled)
         self._settle_early(early)
@@ -184,7 +184,7 @@ class Dispatcher:
         for held in early:
             held.is_parked = False
             if held.delivery.row_id:
-                self._errands.ask(errands.FINISH, held)
+                self._errands.ask(errands.START_ONCE, held)
         self._acknowledge_early([held for held in early if not held.delivery.row_id])
 
     def _acknowledge_early(self, early: list[Held]) -> None:
@@ -203,7 +203,7 @@ class Dispatcher:
     def _run_settled(self, held: Held, *, is_certain: bool = True) -> None:
         held.flags |= job.SETTLED
         held.marked = False
-        held.delivery = held.delivery._replace(tag=None, row_id=0)
+        held.delivery = held.delivery._replace(tag=None)
         if not is_certain:
             self._errands.ask(errands.ABANDONED, held, "its acknowledgement is not certain")
         elif self._is_draining:
@@ -229,8 +229,11 @@ class Dispatcher:
             self._note_marked(held, is_marked=verdict == errands.RUN)
         elif kind == errands.PARK:  # row 0: it has one elsewhere
             self._replace_tag(held, row_id)
-            held.note_parked()
-        elif kind == errands.FINISH and verdict == errands.RUN and not held.is_parked:
+            if self._twins.drop_needless(held):
+                del self._held[held.number]
+            else:
+                held.note_parked()
+        elif kind == errands.START_ONCE and verdict == errands.RUN:
             self._run_settled(held)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
             self._run_examined(held, row_id)
@@ -256,15 +259,6 @@ class Dispatcher:
         """Acknowledge to the broker what is durable in the database now."""
         self._intake.settle([held.delivery])
         held.delivery = held.delivery._replace(tag=None, row_id=row_id or held.delivery.row_id)
-
-    def _park(self, now: float) -> None:
-        """Take what has run for very long out of the reach of the broker's own time limit."""
-        for held in self._held.values():
-            is_long = held.delivery.tag is not None and now - held.taken_at > PARK_AFTER
-            if is_long and held.number not in self._errands:
-                held.is_parking = True
-                self._errands.ask(errands.PARK, held)
-        self._park_at = now + PARK_AFTER / 10
 
     # -- the supervisor's word
 

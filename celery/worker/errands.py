@@ -18,6 +18,8 @@ MARK: Final = "mark"
 CRASHED: Final = "crashed"
 #: It ran into its hard time limit, and its child was killed: it has failed. SETTLE.
 OVERDUE: Final = "overdue"
+#: It must run at most once: mark its row so that it never starts again. RUN with the row, or SETTLE if it is not ours.
+START_ONCE: Final = "start once"
 #: It was acknowledged before running and was then not run: tell who waits. SETTLE.
 ABANDONED: Final = "abandoned"
 #: It runs for very long: keep it in a row of ours. RUN with the row, or SETTLE if there is one already.

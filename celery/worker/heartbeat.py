@@ -31,19 +31,23 @@ class Heartbeat:
         if not self._store.renew(self._owner):
             return False
         now = time.monotonic()
-        elapsed, self._last_round = min(now - self._last_round, 2 * self.interval), now
+        elapsed, self._last_round = min(now - self._last_round, self.interval), now
         self._look_at_others(elapsed)
         return True
 
     def _look_at_others(self, elapsed: float) -> None:
-        """Count only rounds in which we could write ourselves: when the database is away, nobody is dead."""
+        """Count only rounds in which we could write ourselves: when the database is away, nobody is dead.
+
+        A round counts as one interval at most: who was held up as long as we were gets time to say so. The sum is
+        reached by counting whole intervals, or nearly so.
+        """
         others = {row[0]: row for row in self._store.census() if row[0] != self._owner}
         seen, self._seen = self._seen, {}
         for owner, name, counter, lease in others.values():
             known, silence = seen.get(owner, (counter, -elapsed))
             silence = silence + elapsed if known == counter else 0.0
             self._seen[owner] = (counter, silence)
-            if silence >= lease:
+            if silence > lease - self.interval / 2:
                 self._take_over(owner, name, counter)
 
     def _take_over(self, owner: str, name: str, counter: int) -> None:

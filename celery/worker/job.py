@@ -5,7 +5,7 @@ The rule is pure: `consequences` says what to write and how to settle; the child
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -181,16 +181,18 @@ def _dead(outcome: Outcome, worker: str, reason: str) -> Consequences:
 
 
 def _unknown(outcome: Outcome, worker: str, patience: float) -> Consequences:
-    """Try again for a while: the worker that knows the task may be on its way (a deployment)."""
-    now = outcome.ended_at.timestamp()
+    """Try again for a while: the worker that knows the task may be on its way (a deployment).
+
+    The pauses are added up, and no clock is asked: one that is put forward must not end the patience.
+    """
     headers = wire.unpack_headers(outcome.job.delivery.headers)[2]
-    since = headers.get(wire.UNKNOWN_SINCE)
-    since = float(since) if isinstance(since, int | float) and 0 < since <= now else now
-    if now - since >= patience:
+    told = headers.get(wire.UNKNOWN_FOR)
+    waited = told if isinstance(told, int | float) and 0 < told <= patience + LONGEST_UNKNOWN_PAUSE else 0.0
+    if waited >= patience:
         return _dead(outcome, worker, outcome.error)
-    pause = min(max(now - since, 1.0), LONGEST_UNKNOWN_PAUSE)
-    next_try = datetime.fromtimestamp(now, UTC) + timedelta(seconds=pause)
-    return Consequences(None, _again(outcome, next_try, headers={wire.UNKNOWN_SINCE: since}), SETTLE)
+    pause = min(max(waited, 1.0), LONGEST_UNKNOWN_PAUSE)
+    next_try = outcome.ended_at + timedelta(seconds=pause)
+    return Consequences(None, _again(outcome, next_try, headers={wire.UNKNOWN_FOR: waited + pause}), SETTLE)
 
 
 def _again(
@@ -271,7 +273,7 @@ def as_message(  # noqa: PLR0913 - the columns that differ
     content_type, encoding, own = wire.unpack_headers(delivery.headers)
     return Message(
         task_id=delivery.task_id,
-        task=task or str(own.get("task") or ""),
+        task=task or (own["task"] if wire.is_name(own.get("task")) else ""),  # a stranger's header fits no column
         body=delivery.body,
         queue=delivery.queue,
         attempt=attempt or attempt_of(delivery),

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, Final
 
 from billiard.context import ForkProcess
@@ -92,7 +92,7 @@ def describe_exit(code: int) -> str:
         return f"signal {-code}"
 
 
-def reap_strangers(ours: Collection[int]) -> None:
+def reap_strangers(ours: Container[int]) -> None:
     """Reap processes that have ended and are not `ours`: what tasks left behind comes to pid 1 of a container."""
     with contextlib.suppress(ChildProcessError):  # there is none at all
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):

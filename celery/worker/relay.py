@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from celery.broker.base import Broker
+from celery.broker.base import Broker, Passed
 from celery.broker.store.base import Store
 from celery.exceptions import MessageTooLarge, UnroutableMessage
 from celery.message import Message
@@ -18,13 +18,22 @@ from celery.worker.announcer import Announce
 
 logger = logging.getLogger("celery.worker")
 
+#: Rows that are moved together: the first time, as nobody knows yet how large they are, and at most.
+FIRST_PAGE: Final = 32
 PAGE: Final = 1000
-#: Seconds that one slice may take.
+#: Bytes of bodies in a page, about, that keep it from growing.
+LARGEST_PAGE: Final = 16 * 1024 * 1024
+#: Seconds that one slice may take, and that the messages of one queue in a page may take to be confirmed.
 SLICE: Final = 2.0
-#: Seconds that messages wait whose queue the broker refuses; the other queues go on.
+PATIENCE: Final = 5.0
+#: Seconds that messages wait whose queue the broker refuses, is full, or of which it answers nothing; others go on.
 REFUSED_PAUSE: Final = 60.0
+FULL_PAUSE: Final = 5.0
+SILENT_PAUSE: Final = 5.0
 #: Seconds between looks when nothing is due earlier.
 LONGEST_PAUSE: Final = 0.25
+
+Rows = Sequence[tuple[int, Message]]
 
 
 class Relay:
@@ -36,17 +45,20 @@ class Relay:
         self._owner = owner
         self._announce = announce
         self._may_have_claims = True
+        self._size = FIRST_PAGE
+        #: When each queue of the last page had its turn: the one that waited longest goes first.
+        self._turns: dict[str, float] = {}
 
     def step(self) -> float:
         """Move what is due, for a slice at most, and return the seconds until the next look."""
         deadline = time.monotonic() + SLICE
         move = self._publish_page if self._broker.relays else self._promote_page
         while time.monotonic() < deadline:
-            if not move():
+            if not move(deadline):
                 return LONGEST_PAUSE
         return 0.0
 
-    def _promote_page(self) -> bool:
+    def _promote_page(self, _deadline: float) -> bool:
         """Make due rows ready. Looks before it writes: an idle worker never takes a write lock."""
         now = datetime.now(UTC)
         due = self._store.next_due()
@@ -57,7 +69,7 @@ class Relay:
             self._store.poke()
         return moved == PAGE
 
-    def _publish_page(self) -> bool:
+    def _publish_page(self, deadline: float) -> bool:
         """Claim, publish with confirms, delete what is still ours. A crash between leaves rows that are sent again."""
         if self._may_have_claims:  # of a steward that died at it, or of a page that failed
             self._store.drop_relay_claims(self._owner)
@@ -65,30 +77,69 @@ class Relay:
         if not self._store.has_relayable(datetime.now(UTC)):
             return False
         self._may_have_claims = True
-        page = self._store.take_for_relay(self._owner, datetime.now(UTC), PAGE)
-        for queue in {message.queue for _, message in page}:
-            self._publish_to(queue, [(row_id, message) for row_id, message in page if message.queue == queue])
-        self._may_have_claims = False
-        return len(page) == PAGE
+        page = self._store.take_for_relay(self._owner, datetime.now(UTC), self._size)
+        self._may_have_claims = not self._publish_queues(page, deadline)
+        return self._may_have_claims or self._adapt(page)
 
-    def _publish_to(self, queue: str, rows: Sequence[tuple[int, Message]]) -> None:
-        ids = [row_id for row_id, _ in rows]
-        try:
-            self._broker.publish([message for _, message in rows])
-        except UnroutableMessage as error:
-            logger.error("%d messages for queue %s wait for %.0f s more: %s", len(ids), queue, REFUSED_PAUSE, error)  # noqa: TRY400
-            self._store.postpone(self._owner, ids, datetime.now(UTC) + timedelta(seconds=REFUSED_PAUSE))
-        except MessageTooLarge as error:
-            self._sort_out(rows, str(error))
-        else:
-            self._store.finish(self._owner, ids)
+    def _publish_queues(self, page: Rows, deadline: float) -> bool:
+        """Publish queue by queue; False if some rows of `page` have not had their turn, or are not confirmed."""
+        queues = {message.queue for _, message in page}
+        self._turns = {queue: self._turns.get(queue, 0.0) for queue in queues}
+        for position, queue in enumerate(sorted(queues, key=self._turns.__getitem__)):
+            if position and time.monotonic() > deadline:
+                return False
+            self._turns[queue] = time.monotonic()
+            if not self._publish_to(queue, [row for row in page if row[1].queue == queue]):
+                return False
+        return True
 
-    def _sort_out(self, rows: Sequence[tuple[int, Message]], reason: str) -> None:
-        """Find the message that the broker will never take, and keep it as dead; the others go."""
+    def _adapt(self, page: Rows) -> bool:
+        """Grow while bodies are small: as many large ones would not fit into memory. True if there may be more."""
+        was_full = len(page) == self._size
+        weight = sum(len(message.body) for _, message in page)
+        if weight > LARGEST_PAGE:
+            self._size = max(len(page) * LARGEST_PAGE // weight, 1)
+        elif was_full:
+            self._size = min(2 * self._size, PAGE)
+        return was_full
+
+    def _publish_to(self, queue: str, rows: Rows) -> bool:
+        """Publish to one queue, and delete what has arrived. False: the others of `rows` are to be sent again."""
+        passed = self._broker.pass_on([message for _, message in rows], time.monotonic() + PATIENCE)
+        self._store.finish(self._owner, [rows[place][0] for place in passed.arrived])
+        if passed.error is None:
+            return True
+        arrived = set(passed.arrived)
+        left = [row for place, row in enumerate(rows) if place not in arrived]
+        if isinstance(passed.error, MessageTooLarge):
+            return self._sort_out(left, str(passed.error))
+        if isinstance(passed.error, UnroutableMessage) or passed.is_refused:
+            pause = FULL_PAUSE if passed.is_refused else REFUSED_PAUSE
+            logger.error("%d messages for queue %s wait for %.0f s more: %s", len(left), queue, pause, passed.error)
+            self._postpone(left, pause)
+            return True
+        self._slow_down(left, passed)
+        return False
+
+    def _slow_down(self, left: Rows, passed: Passed) -> None:
+        """Send fewer at once. What was silent throughout waits: it may be one queue that has lost its nodes."""
+        self._size = max(self._size // 2, 1)
+        if passed.arrived or passed.error is None:
+            return
+        if passed.is_silent:
+            self._postpone(left, SILENT_PAUSE)
+        raise passed.error
+
+    def _postpone(self, rows: Rows, seconds: float) -> None:
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        self._store.postpone(self._owner, [row_id for row_id, _ in rows], until)
+
+    def _sort_out(self, rows: Rows, reason: str) -> bool:
+        """Find the message that the broker will never take, by halves, and keep it as dead; the others go."""
         if len(rows) > 1:
-            for row in rows:
-                self._publish_to(row[1].queue, [row])
-        else:
-            ((row_id, message),) = rows
-            self._store.bury(self._owner, row_id, crashes=message.crashes, reason=reason)
-            self._announce("job_dead", {"task_id": message.task_id, "name": message.task, "reason": reason})
+            middle = len(rows) // 2
+            return all(self._publish_to(part[0][1].queue, part) for part in (rows[:middle], rows[middle:]))
+        ((row_id, message),) = rows
+        self._store.bury(self._owner, row_id, crashes=message.crashes, reason=reason)
+        self._announce("job_dead", {"task_id": message.task_id, "name": message.task, "reason": reason})
+        return True

@@ -16,7 +16,7 @@ from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
 from celery.exceptions import CeleryError, TimeLimitExceeded, WorkerLost
-from celery.message import LARGEST_COUNT, Delivery
+from celery.message import LARGEST_COUNT, STARTS, Delivery
 from celery.worker import announcer, errands, job
 from celery.worker.announcer import Announce
 from celery.worker.errands import RUN, SETTLE, Asked
@@ -26,6 +26,8 @@ logger = logging.getLogger("celery.worker")
 
 #: Starts without an end after which a message is dead: nobody saw its process die, but nothing came of it.
 MOST_STARTS: Final = 3
+#: The mark of a task that must run at most once: it has started, and will not again.
+ONLY_START: Final = LARGEST_COUNT
 
 Answer = tuple[int, str, int]
 
@@ -66,6 +68,8 @@ class Rescue:
                 answers.append(self._park(one))
             elif one.kind == errands.FINISH:
                 answers.append(self._finish(one))
+            elif one.kind == errands.START_ONCE:
+                answers.append(self._start_once(one))
         return answers + self._release([one for one in asked if one.kind == errands.RELEASE])
 
     # -- suspects
@@ -76,10 +80,12 @@ class Rescue:
             return []
         attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
         closed = backends.default().closed(set(attempts))
-        return [
-            self._settle(one) if attempt in closed else self._try_again(one)
-            for one, attempt in zip(asked, attempts, strict=True)
-        ]
+        found = list(zip(asked, attempts, strict=True))
+        worn_out = [one for one, attempt in found if attempt not in closed and one.delivery.starts >= MOST_STARTS]
+        with transaction.atomic(using=self._store.alias):
+            answers = [self._settle(one) for one, attempt in found if attempt in closed]
+            answers += [self._try_again(one) for one, attempt in found if attempt not in closed and one not in worn_out]
+        return answers + [self._bury(one, _too_many(one.delivery.starts), one.delivery.crashes) for one in worn_out]
 
     def _settle(self, one: Asked) -> Answer:
         if one.delivery.row_id:
@@ -90,9 +96,6 @@ class Rescue:
         delivery = one.delivery
         if delivery.relayed and not delivery.suspect and not delivery.row_id:
             return one.number, RUN, 0
-        if delivery.starts >= MOST_STARTS:
-            reason = f"started {delivery.starts} times, and nothing came of it: its workers were lost each time"
-            return self._bury(one, reason, delivery.crashes)
         row_id = delivery.row_id or self._keep(delivery)
         return (one.number, RUN, row_id) if row_id else (one.number, SETTLE, 0)
 
@@ -105,9 +108,13 @@ class Rescue:
         return self._store.mark_started(self._owner, delivery.row_id, starts=delivery.starts + 1)
 
     def _keep(self, delivery: Delivery) -> int:
-        """Store a delivery in a row of ours; 0 if another one holds its attempt, whose row then is the authority."""
-        kept = job.as_message(delivery, task=job.name_of(delivery))
-        ids = self._store.insert([kept], owner=self._owner)
+        """Store a delivery in a row of ours; 0 if another one holds its attempt, whose row then is the authority.
+
+        So is one that a relay is just publishing, unless this is the relay's own copy: else both would run.
+        """
+        marks: dict[str, float] | None = {STARTS: delivery.starts} if delivery.starts else None
+        kept = job.as_message(delivery, task=job.name_of(delivery), headers=marks)
+        ids = self._store.insert([kept], owner=self._owner, takes_over=delivery.relayed)
         return ids[0] if ids else self._store.held_row(self._owner, kept.task_id, kept.attempt)
 
     # -- crashes
@@ -159,9 +166,14 @@ class Rescue:
         """Tell who waits for a task that must run at most once that it will not run."""
         reason = f"{one.detail}; acks_late is False, so it is not tried again"
         error = WorkerLost(f"{job.name_of(one.delivery)}: {reason}")
-        if self._fail(one.delivery, error):
+        if self._end(one.delivery, error):
             self._announce_failure(one.delivery, error)
         return one.number, SETTLE, 0
+
+    def _start_once(self, one: Asked) -> Answer:
+        """Mark a row so that nobody starts it again, whatever dies. SETTLE: others have it."""
+        row_id = one.delivery.row_id
+        return one.number, RUN if self._store.mark_started(self._owner, row_id, starts=ONLY_START) else SETTLE, row_id
 
     # -- time limits
 
@@ -170,12 +182,15 @@ class Rescue:
         delivery = one.delivery
         text = f"{job.name_of(delivery)} ran longer than its time limit of {one.detail}, and was killed"
         error = TimeLimitExceeded(text)
-        with transaction.atomic(using=self._store.alias):
-            is_ours = not delivery.row_id or bool(self._store.finish(self._owner, [delivery.row_id]))
-            is_new = is_ours and self._fail(delivery, error)
-        if is_new:
+        if self._end(delivery, error):
             self._announce_failure(delivery, error)
         return one.number, SETTLE, 0
+
+    def _end(self, delivery: Delivery, error: CeleryError) -> bool:
+        """Store a failure as what a job came to, and delete its row. False: it is not ours, or had ended already."""
+        with transaction.atomic(using=self._store.alias):
+            is_ours = not delivery.row_id or bool(self._store.finish(self._owner, [delivery.row_id]))
+            return is_ours and self._fail(delivery, error)
 
     def _fail(self, delivery: Delivery, error: CeleryError) -> bool:
         """Store a failure. False: something else is stored already."""
@@ -211,8 +226,12 @@ class Rescue:
         return (one.number, RUN, row_id) if row_id else (one.number, SETTLE, 0)
 
     def _finish(self, one: Asked) -> Answer:
-        gone = self._store.finish(self._owner, [one.delivery.row_id])
-        return one.number, RUN if gone else SETTLE, 0
+        """Delete a row. RUN: it is gone by our own doing. SETTLE: others have taken it.
+
+        Nobody takes a row from an owner with a lease: one that is gone was deleted before, and the answer lost.
+        """
+        is_ours = self._store.finish(self._owner, [one.delivery.row_id]) or self._store.has_lease(self._owner)
+        return one.number, RUN if is_ours else SETTLE, 0
 
     def _release(self, asked: Sequence[Asked]) -> list[Answer]:
         for marked in (True, False):
@@ -222,3 +241,9 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
+
+
+def _too_many(starts: int) -> str:
+    if starts == ONLY_START:
+        return "its worker was lost while it ran; acks_late is False, so it is not tried again"
+    return f"started {starts} times, and nothing came of it: its workers were lost each time"

@@ -1,10 +1,18 @@
-"""The suspects that may run: each gets a child to itself, and its start is marked durably before it is handed over."""
+"""The suspects that may run: their start is marked durably before they are handed over, to a child set aside for it.
+
+Those that carry no mark yet share a child: there may be a thousand of them, of which perhaps four had ever started. One
+with a mark runs alone, so that what takes its worker with it again is known.
+"""
 
 from collections import deque
+from typing import Final
 
 from celery.worker import errands
 from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands
+
+#: Suspects without a mark that share a child, at most.
+LARGEST_GROUP: Final = 32
 
 
 class Suspects:
@@ -32,10 +40,19 @@ class Suspects:
             taken_back += cleared
             if member is None:
                 break
-            self._start_alone(self._waiting.popleft(), member)
+            for held in self._next_group():
+                self._start(held, member)
         return taken_back
 
-    def _start_alone(self, held: Held, member: Member) -> None:
+    def _next_group(self) -> list[Held]:
+        """Return those that start together: as many as leave something to the other children."""
+        size = min(-(-len(self._waiting) // len(self._crew.members)), LARGEST_GROUP)
+        group = [self._waiting.popleft()]
+        while _is_first_mark(group[0]) and len(group) < size and _is_first_mark(self._waiting[0]):
+            group.append(self._waiting.popleft())
+        return group
+
+    def _start(self, held: Held, member: Member) -> None:
         if not held.marked:
             self._seats[held.number] = member
             self._errands.ask(errands.MARK, held)
@@ -46,13 +63,18 @@ class Suspects:
         """Take the steward's answer: a child that waited in vain takes other jobs again."""
         held.marked = is_marked
         if not is_marked:
-            self._seats.pop(held.number).works_alone = False
+            member = self._seats.pop(held.number)
+            member.works_alone = bool(member.held) or self.are_marked_for(member)
+
+    def are_marked_for(self, member: Member) -> bool:
+        """Tell whether a child waits for suspects whose start is being marked."""
+        return member in self._seats.values()
 
     def start(self, held: Held) -> None:
         """Hand a marked suspect to the child that waits for it; that may be gone by now."""
         member = self._seats.pop(held.number)
         if self._crew.members.get(member.index) is member:
-            self._start_alone(held, member)
+            self._start(held, member)
         else:
             self._waiting.appendleft(held)
 
@@ -61,3 +83,7 @@ class Suspects:
         waiting = list(self._waiting)
         self._waiting.clear()
         return waiting
+
+
+def _is_first_mark(held: Held) -> bool:
+    return not held.marked and not held.delivery.starts

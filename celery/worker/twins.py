@@ -1,13 +1,15 @@
 """Copies of one message: a suspect waits while anything with its id is in hand, so that they are worked in turn."""
 
+from collections.abc import Callable
+
 from celery.worker.crew import Held
 
 
 class Twins:
-    """Counts what is in hand of each id, and keeps the suspects that wait for an id."""
+    """Knows what is in hand of each id, and keeps the suspects that wait for an id."""
 
     def __init__(self) -> None:
-        self._in_hand: dict[str, int] = {}
+        self._in_hand: dict[str, list[Held]] = {}
         self._waiting: list[Held] = []
 
     def holds_back(self, suspect: Held) -> bool:
@@ -19,14 +21,14 @@ class Twins:
 
     def enter(self, held: Held) -> None:
         """Note that a job is in hand."""
-        task_id = held.delivery.task_id
-        self._in_hand[task_id] = self._in_hand.get(task_id, 0) + 1
+        self._in_hand.setdefault(held.delivery.task_id, []).append(held)
 
     def leave(self, held: Held) -> Held | None:
         """Note that a job is done with; return the suspect that is next, in hand from now on."""
         task_id = held.delivery.task_id
-        self._in_hand[task_id] -= 1
-        if self._in_hand[task_id]:
+        in_hand = self._in_hand[task_id]
+        in_hand.remove(held)
+        if in_hand:
             return None
         del self._in_hand[task_id]
         following = next((one for one in self._waiting if one.delivery.task_id == task_id), None)
@@ -35,9 +37,27 @@ class Twins:
             self.enter(following)
         return following
 
+    def drop_needless(self, parked: Held) -> bool:
+        """Let go of a waiting copy that is parked in the row of the one in hand, or has none as others have it."""
+        row_id = parked.delivery.row_id
+        is_needed = row_id and row_id not in self._rows_of_others(parked)
+        if is_needed or parked not in self._waiting:
+            return False
+        self._waiting.remove(parked)
+        return True
+
+    def _rows_of_others(self, one: Held) -> set[int]:
+        copies = [*self._in_hand.get(one.delivery.task_id, ()), *self._waiting]
+        return {held.delivery.row_id for held in copies if held is not one}
+
+    def let_go(self, which: Callable[[Held], bool]) -> list[Held]:
+        """Return those that waited of which `which` is true, in hand from now on."""
+        leaving = [held for held in self._waiting if which(held)]
+        self._waiting = [held for held in self._waiting if held not in leaving]
+        for held in leaving:
+            self.enter(held)
+        return leaving
+
     def let_all_go(self) -> list[Held]:
         """Return all that waited, in hand from now on."""
-        waiting, self._waiting = self._waiting, []
-        for held in waiting:
-            self.enter(held)
-        return waiting
+        return self.let_go(lambda _: True)

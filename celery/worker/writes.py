@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from django.db import transaction
 
@@ -17,11 +18,12 @@ logger = logging.getLogger("celery.worker")
 Planned = list[tuple[Outcome, Consequences]]
 
 
-def write(group: Sequence[Outcome], *, owner: str, worker: str) -> Planned:
+def write(group: Sequence[Outcome], *, owner: str, worker: str, again: bool = False) -> Planned:
     """Store what follows the outcomes of `group` and delete their rows; return what to report of each.
 
     One commit where results and messages share a database. Raises what the databases and the backend raise: then
-    nothing is to be reported, and the whole can be repeated.
+    nothing is to be reported, and the whole can be repeated; `again` says that it is. Perhaps all was done, and only
+    the answer lost: rows that are gone while our lease holds were deleted by ourselves.
     """
     patience = conf.UNKNOWN_TASK_PATIENCE
     planned = [(outcome, job.consequences(outcome, worker=worker, unknown_patience=patience)) for outcome in group]
@@ -31,26 +33,30 @@ def write(group: Sequence[Outcome], *, owner: str, worker: str) -> Planned:
         return planned
     alias = broker.current().alias
     if backend.alias != alias:
-        return _write_apart(backend, alias, owner, planned)
+        return _write_apart(backend, alias, owner, planned, again=again)
     with transaction.atomic(using=alias):
-        planned = _finish(alias, owner, planned)
+        ours = store.of(alias).finish(owner, _rows(planned))
+        planned, new = _kept(alias, owner, planned, ours, again=again)
         winners = _store_results(backend, planned)
-        _insert(alias, [plan for _, plan in planned if not _is_retry(plan) or _id(plan) in winners])
+        _insert(alias, [plan for _, plan in new if not _is_retry(plan) or _id(plan) in winners])
     return planned
 
 
-def _write_apart(backend: BaseBackend, alias: str, owner: str, planned: Planned) -> Planned:
+def _write_apart(backend: BaseBackend, alias: str, owner: str, planned: Planned, *, again: bool) -> Planned:
     """Store where no commit holds both: what ends a task before its message goes, what is followed by one after it.
 
     Whoever dies in between leaves work that is done twice, never work that is not done. After the commit nothing is
-    repeated but the last step: the rows are gone, and a second look at them would take that for a loss.
+    repeated but the last step. A look comes first: who has lost a message closes no attempt that others work on.
     """
+    keeper = store.of(alias)
+    planned, _ = _kept(alias, owner, planned, keeper.held(owner, _rows(planned)), again=again)
     _store_results(backend, [(outcome, plan) for outcome, plan in planned if not plan.message])
     retries = [plan for _, plan in planned if _is_retry(plan)]
     closed = {task_id for task_id, _ in backend.closed([_attempt(plan) for plan in retries])} if retries else set()
     with transaction.atomic(using=alias):
-        planned = _finish(alias, owner, planned)
-        _insert(alias, [plan for _, plan in planned if not _is_retry(plan) or _id(plan) not in closed])
+        ours = keeper.finish(owner, _rows(planned))
+        planned, new = _kept(alias, owner, planned, ours, again=again)
+        _insert(alias, [plan for _, plan in new if not _is_retry(plan) or _id(plan) not in closed])
     for outcome, plan in planned:
         if plan.message and plan.result:
             _tell(backend, outcome, plan.result)
@@ -65,22 +71,29 @@ def _tell(backend: BaseBackend, outcome: Outcome, result: Result) -> None:
         logger.exception("The %s of task %s[%s] cannot be stored.", result.state, outcome.name, result.task_id)
 
 
-def _finish(alias: str, owner: str, planned: Planned) -> Planned:
-    """Delete the rows, and drop the outcomes whose row is not ours any more: others work on them now."""
-    rows = [row for outcome, plan in planned if plan.answer == job.SETTLE and (row := _row(outcome))]
-    ours = store.of(alias).finish(owner, rows)
-    if len(ours) == len(rows):
-        return planned
-    logger.warning("%d results were discarded: other workers had taken over their messages.", len(rows) - len(ours))
+def _rows(planned: Planned) -> list[int]:
+    return [row for outcome, plan in planned if plan.answer == job.SETTLE and (row := _row(outcome))]
+
+
+def _kept(alias: str, owner: str, planned: Planned, ours: AbstractSet[int], *, again: bool) -> tuple[Planned, Planned]:
+    """Return all, without what follows outcomes whose row is not among `ours`; and those that are written only now.
+
+    Others work on what is not ours any more, unless it was we who deleted it, an attempt ago.
+    """
+    missing = {row for row in _rows(planned) if row not in ours}
+    if not missing:
+        return planned, planned
+    new = [(outcome, plan) for outcome, plan in planned if _row(outcome) not in missing]
+    if again and store.of(alias).has_lease(owner):
+        return planned, new
+    logger.warning("%d results were discarded: other workers had taken over their messages.", len(missing))
     lost = Consequences(None, None, job.LOST)
-    return [
-        (outcome, lost if plan.answer == job.SETTLE and _row(outcome) and _row(outcome) not in ours else plan)
-        for outcome, plan in planned
-    ]
+    kept = [(outcome, lost if _row(outcome) in missing else plan) for outcome, plan in planned]
+    return kept, new
 
 
 def _row(outcome: Outcome) -> int:
-    return 0 if outcome.job.flags & job.SETTLED else outcome.job.delivery.row_id
+    return outcome.job.delivery.row_id
 
 
 def _is_retry(plan: Consequences) -> bool:

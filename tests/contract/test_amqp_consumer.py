@@ -15,8 +15,9 @@ from pytest_django import Settings
 
 from celery import message as wire
 from celery.broker import amqp as driver
-from celery.broker.amqp import AmqpBroker, AmqpConsumer
-from celery.exceptions import UnroutableMessage
+from celery.broker.amqp import AmqpBroker, AmqpConsumer, queues
+from celery.broker.amqp.publisher import Publisher
+from celery.exceptions import BrokerUnreachable, UnroutableMessage
 from celery.message import Delivery, Message
 from tests.contract.of_brokers import take
 from tests.helpers import eventually
@@ -355,6 +356,57 @@ def test_what_a_closed_window_had_let_in_is_there_for_others_at_once(
     assert closing.settle_for_certain([held]) == [held]
 
 
+def test_what_nobody_here_has_room_for_is_there_for_others_after_a_while(
+    broker: AmqpBroker, consuming: Making, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that take hours are parked and acknowledged, and RabbitMQ sends more: until consumer_timeout ends it."""
+    # given
+    busy = consuming(queue, window=10)
+    broker.publish(messages(queue, 5))
+    (held,) = take(busy, 1, limit=1)
+    assert eventually(lambda: busy.take(0) == [] and len(busy._inbox.arrived) == 4)
+
+    # when
+    monkeypatch.setattr(driver, "CROWDED", 0.0)
+    assert busy.take(0) == []
+
+    # then
+    other = consuming(queue, window=10)
+    found = take(other, 4)
+    assert other.settle_for_certain(found) == found
+    assert busy.settle_for_certain([held]) == [held]
+
+    # when
+    broker.publish(messages(queue, 2))
+    assert len(take(other, 2)) == 2
+    other.close()
+
+    # then
+    assert len(take(busy, 2)) == 2
+
+
+def test_a_window_that_changes_meanwhile_does_not_start_the_flow_again(
+    broker: AmqpBroker, consuming: Making, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.setattr(driver, "CROWDED", 0.0)
+    busy = consuming(queue, window=10)
+    broker.publish(messages(queue, 5))
+    (held,) = take(busy, 1, limit=1)
+    assert eventually(lambda: busy.take(0) == [] and broker.depth(queue) == 4)
+
+    # when
+    for count in (100, 2, 40):
+        busy.set_window(count)
+        assert busy.take(0) == []
+
+    # then
+    assert busy.settle_for_certain([held]) == [held]
+    assert busy.take(0) == []
+    assert broker.depth(queue) == 4
+    assert len(take(busy, 4)) == 4
+
+
 def test_queues_share_the_window(broker: AmqpBroker, server: Any, consuming: Making, queue: str) -> None:
     other = f"{queue}-other"
     broker.publish([*messages(queue, 10), *messages(other, 10)])
@@ -446,3 +498,55 @@ def test_quorum_queues_are_consumed_alike(
     assert bodies(found) == sent_bodies(sent)
     assert {delivery.headers for delivery in found} == {""}
     assert consumer.settle_for_certain(found) == found
+
+
+def test_a_message_that_comes_back_again_and_again_outlives_the_limit_of_its_quorum_queue(
+    broker: AmqpBroker, consuming: Making, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RabbitMQ 4 drops, in silence, what has come back 20 times: each lost connection and each clean stop counts."""
+    # given
+    monkeypatch.setattr(queues, "queue_arguments", lambda: {"x-queue-type": "quorum", "x-delivery-limit": 12})
+    sent = message(queue, attempt=3, crashes=1, headers={"traceparent": "00-ab"}, priority=None)
+    broker.publish([sent])
+
+    # when
+    for _ in range(30):
+        consumer = consuming(queue)
+        (found,) = take(consumer, 1)
+        if found.suspect:
+            consumer.close()
+        else:
+            consumer.give_back([found])
+            consumer.close()
+
+    # then
+    (found,) = take(consuming(queue), 1)
+    assert (found.task_id, found.body, found.attempt, found.crashes) == (sent.task_id, sent.body, 3, 1)
+    assert wire.unpack_headers(found.headers)[2] == {"traceparent": "00-ab"}
+    assert (found.suspect, found.relayed) == (True, True)
+    assert "1 messages came back from RabbitMQ 10 times: published anew." in caplog.text
+
+
+def test_a_message_that_cannot_be_published_anew_is_handed_on(
+    broker: AmqpBroker, consuming: Making, queue: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    settings.CELERY_QUEUE_TYPE = "quorum"
+    broker.publish([message(queue)])
+    for _ in range(driver.MOST_RETURNS):
+        consumer = consuming(queue)
+        take(consumer, 1)
+        consumer.close()
+
+    def refuse(*_: object) -> None:
+        raise BrokerUnreachable("away")
+
+    monkeypatch.setattr(Publisher, "publish", refuse)
+
+    # when
+    consumer = consuming(queue)
+    (found,) = take(consumer, 1)
+
+    # then
+    assert found.suspect
+    assert consumer.settle_for_certain([found]) == [found]

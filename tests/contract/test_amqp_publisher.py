@@ -4,17 +4,22 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import amqp
 import pytest
+from amqp.exceptions import AccessRefused
 from pytest_django import Settings
 
 from celery.broker.amqp import AmqpBroker
-from celery.broker.amqp import publisher as amqp_publisher
+from celery.broker.amqp import line as amqp_line
+from celery.broker.amqp import queues as amqp_queues
+from celery.broker.amqp.properties import properties_of
 from celery.exceptions import BrokerUnreachable, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 from tests.helpers import eventually
@@ -235,7 +240,7 @@ def test_a_slow_server_is_waited_for_while_confirms_come_in(
 
 def test_a_refused_message_raises(broker: AmqpBroker, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    monkeypatch.setattr(amqp_publisher, "queue_arguments", lambda: arguments)
+    monkeypatch.setattr(amqp_queues, "queue_arguments", lambda: arguments)
 
     with pytest.raises(BrokerUnreachable, match="refused the message"):
         broker.publish([message(queue) for _ in range(5)])
@@ -244,6 +249,21 @@ def test_a_refused_message_raises(broker: AmqpBroker, queue: str, monkeypatch: p
 def test_a_message_above_the_limit_of_the_server_raises(broker: AmqpBroker, queue: str) -> None:
     with pytest.raises(MessageTooLarge, match="size"):
         broker.publish([message(queue, body=bytes(150_000_000))])
+
+
+def test_headers_that_fill_their_frame_arrive_and_one_byte_more_raises(
+    broker: AmqpBroker, server: Any, queue: str
+) -> None:
+    """RabbitMQ ends the connection for it: as often as the relay tries, and nothing behind it would ever leave."""
+    most = (
+        131072 - amqp_line.HEADER_OVERHEAD - len(properties_of(message(queue, headers={"big": ""}), max_priority=None))
+    )
+
+    broker.publish([message(queue, headers={"big": "x" * most})])
+    with pytest.raises(MessageTooLarge, match="headers of task"):
+        broker.publish([message(queue, headers={"big": "x" * (most + 1)})])
+
+    assert [len(found.headers["big"]) for found in fetch_all(server, queue)] == [most]
 
 
 def test_a_queue_that_was_deleted_meanwhile_is_declared_anew(broker: AmqpBroker, server: Any, queue: str) -> None:
@@ -273,7 +293,7 @@ def test_an_exchange_that_was_deleted_meanwhile_is_declared_anew(
 
 def test_a_message_without_a_queue_raises(broker: AmqpBroker, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broker.publish([message(queue)])  # so that the exchange exists
-    monkeypatch.setattr(amqp_publisher, "declare", lambda channel, queue: None)
+    monkeypatch.setattr(amqp_line, "declare", lambda channel, queue: None)
 
     with pytest.raises(UnroutableMessage, match="no queue 'missing'"):
         broker.publish([message("missing"), message(queue)])
@@ -294,6 +314,189 @@ def test_a_queue_with_other_arguments_raises_what_to_do(broker: AmqpBroker, queu
 def test_the_name_of_a_queue_has_a_limit(broker: AmqpBroker) -> None:
     with pytest.raises(UnroutableMessage, match="at most 255 bytes"):
         broker.publish([message("ä" * 200)])
+
+
+# -- what is passed on from the database
+
+
+SOON = 30.0
+
+
+def soon() -> float:
+    return time.monotonic() + SOON
+
+
+def test_what_a_full_queue_refuses_is_told_apart_from_what_it_took(
+    broker: AmqpBroker, server: Any, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent again as a whole, the first of them would fill the queue for ever, and the last never get there."""
+    # given
+    arguments = {"x-max-length": 3, "x-overflow": "reject-publish"}
+    monkeypatch.setattr(amqp_queues, "queue_arguments", lambda: arguments)
+    sent = [message(queue) for _ in range(8)]
+
+    # when
+    passed = broker.pass_on(sent, soon())
+
+    # then
+    assert (passed.is_refused, passed.is_silent) == (True, False)
+    assert isinstance(passed.error, BrokerUnreachable)
+    assert 0 < len(passed.arrived) < 8
+    assert sorted(ids(fetch_all(server, queue))) == sorted(sent[place].task_id for place in passed.arrived)
+
+
+def test_what_no_queue_takes_is_told_apart_from_what_has_arrived(
+    broker: AmqpBroker, server: Any, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    broker.publish([message(queue)])
+    monkeypatch.setattr(amqp_line, "declare", lambda channel, queue: None)
+    sent = [message(queue), message("missing"), message(queue)]
+
+    # when
+    passed = broker.pass_on(sent, soon())
+
+    # then
+    assert list(passed.arrived) == [0, 2]
+    assert isinstance(passed.error, UnroutableMessage)
+    assert len(fetch_all(server, queue)) == 3
+
+
+def test_nothing_is_sent_to_a_server_that_does_not_read(
+    through: AmqpBroker, proxy: Proxy, server: Any, queue: str, impatient: float
+) -> None:
+    """A server with an alarm reads later what it was sent meanwhile: a copy of each message for each try."""
+    # given
+    through.publish([message(queue)])
+    sent = [message(queue) for _ in range(3)]
+    proxy.stall()
+
+    # when
+    tries = [through.pass_on(sent, soon()) for _ in range(3)]
+
+    # then
+    assert [(list(passed.arrived), passed.is_silent) for passed in tries] == [([], False)] * 3
+    assert all(isinstance(passed.error, BrokerUnreachable) for passed in tries)
+
+    # when
+    proxy.resume()
+    assert list(through.pass_on(sent, soon()).arrived) == [0, 1, 2]
+
+    # then
+    assert ids(fetch_all(server, queue))[1:] == [one.task_id for one in sent]
+
+
+def test_a_new_connection_sends_nothing_to_a_server_that_does_not_read(
+    through: AmqpBroker, server: Any, queue: str, impatient: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    broker_reads = amqp_line.Line.probe
+
+    def stall(line: amqp_line.Line) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(amqp_line.Line, "probe", stall)
+
+    # when
+    with pytest.raises(BrokerUnreachable):
+        through.publish([message(queue)])
+
+    # then
+    monkeypatch.setattr(amqp_line.Line, "probe", broker_reads)
+    through.publish([])
+    assert through.depth(queue) == 0
+
+
+def test_a_user_who_may_not_ask_publishes_without_asking(
+    broker: AmqpBroker, server: Any, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permissions may end at our own exchange; the question goes to the default one."""
+    # given
+    asked: list[bool] = []
+
+    def refuse(line: amqp_line.Line) -> None:
+        asked.append(True)
+        line._channel.basic_publish(amqp.Message("{}"), "amq.rabbitmq.trace.missing", "")
+        raise AccessRefused("no")
+
+    monkeypatch.setattr(amqp_line.Line, "probe", refuse)
+
+    # when
+    broker.publish([message(queue)])
+    passed = broker.pass_on([message(queue)], soon())
+
+    # then
+    assert passed.error is None
+    assert asked == [True]
+    assert broker.depth(queue) == 2
+
+
+def test_what_is_passed_on_ends_at_its_deadline_however_slowly_it_goes(
+    through: AmqpBroker, proxy: Proxy, queue: str
+) -> None:
+    """The steward gives proof of life in between."""
+    # given
+    through.publish([message(queue)])
+    proxy.delay = 0.2
+    sent = [message(queue, body=bytes(65536)) for _ in range(40)]
+
+    # when
+    passed = through.pass_on(sent, time.monotonic() + 1.0)
+
+    # then
+    assert len(passed.arrived) < 40
+    assert isinstance(passed.error, BrokerUnreachable)
+
+    # when
+    proxy.delay = 0.0
+
+    # then
+    assert through.depth(queue) >= 1 + len(passed.arrived)
+
+
+def test_a_queue_that_answers_nothing_is_told_apart_from_a_server_that_does_not(
+    broker: AmqpBroker, queue: str, impatient: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quorum queue that has lost most of its nodes confirms nothing; the others go on."""
+
+    # given
+    def be_silent(line: amqp_line.Line, messages: Any, deadline: float) -> None:
+        line._expect(messages)
+        raise TimeoutError
+
+    monkeypatch.setattr(amqp_line.Line, "publish", be_silent)
+
+    # when
+    passed = broker.pass_on([message(queue)], soon())
+
+    # then
+    assert (list(passed.arrived), passed.is_silent, passed.is_refused) == ([], True, False)
+
+
+def test_what_was_not_confirmed_when_the_connection_was_cut_is_published_once_more(
+    through: AmqpBroker, proxy: Proxy, server: Any, queue: str
+) -> None:
+    # given
+    through.publish([message(queue)])
+    sender: Any = through._publisher
+    line = sender._line
+    sent = [message(queue) for _ in range(3)]
+    plain = line._send
+
+    def cut(messages: Any) -> None:
+        proxy.cut()
+        plain(messages)
+
+    line._send = cut
+
+    # when
+    passed = through.pass_on(sent, soon())
+
+    # then
+    assert list(passed.arrived) == [0, 1, 2]
+    found = fetch_all(server, queue)[1:]
+    assert ids(found) == [one.task_id for one in sent]
+    assert {one.headers["relayed"] for one in found} == {1}
 
 
 # -- TLS

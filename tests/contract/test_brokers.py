@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from celery import message as wire
 from celery.broker import store
-from celery.broker.base import OUTBOX_GRACE, Broker, Consumer
+from celery.broker.base import OUTBOX_GRACE, Broker, Consumer, Passed
 from celery.exceptions import BrokerUnreachable, UndecodableMessage
 from celery.message import Delivery, Message
 from celery.models import Message as Row
@@ -726,15 +726,15 @@ def rows(alias: str) -> int:
 
 @pytest.fixture
 def publishes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many messages each call of publish had."""
+    """How many messages each call of pass_on had."""
     counts: list[int] = []
-    plain = broker.publish
+    plain = broker.pass_on
 
-    def counting(messages: Any) -> None:
+    def counting(messages: Any, deadline: float) -> Passed:
         counts.append(len(messages))
-        plain(messages)
+        return plain(messages, deadline)
 
-    monkeypatch.setattr(broker, "publish", counting)
+    monkeypatch.setattr(broker, "pass_on", counting)
     return counts
 
 
@@ -769,6 +769,76 @@ def test_the_outbox_of_a_transaction_is_published_together(
 
     assert publishes == [3]
     assert rows(alias) == 0
+
+
+def test_what_has_arrived_after_a_commit_is_deleted_and_only_the_rest_waits(
+    rig: Rig, broker: Broker, alias: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row that stays is sent again: a second copy, if the first has arrived."""
+    if not rig.has_outbox:
+        pytest.skip("this broker needs no outbox")
+    refused = Passed(arrived=[0, 2], error=BrokerUnreachable("the queue is full"), is_refused=True)
+    monkeypatch.setattr(broker, "pass_on", lambda messages, deadline: refused)
+    sent = messages(rig.queue, 3)
+
+    with transaction.atomic(using=alias):
+        broker.send(sent)
+
+    assert list(Row.objects.using(alias).values_list("task_id", flat=True)) == [sent[1].task_id]
+    assert "the queue is full" in caplog.text
+
+
+def test_what_is_passed_on_arrives_and_is_told(rig: Rig, broker: Broker, queue: str) -> None:
+    passed = broker.pass_on(messages(queue, 3), time.monotonic() + 30)
+
+    assert list(passed.arrived) == [0, 1, 2]
+    assert passed.error is None
+    assert broker.depth(queue) == 3
+
+
+def test_what_cannot_be_passed_on_is_told_and_not_raised(rig: Rig) -> None:
+    if not rig.has_server:
+        pytest.skip("this broker has no server of its own")
+
+    passed = rig.make(port=free_port()).pass_on(messages(rig.queue, 3), time.monotonic() + 30)
+
+    assert list(passed.arrived) == []
+    assert isinstance(passed.error, BrokerUnreachable)
+    assert not passed.is_refused
+    assert not passed.is_silent
+
+
+def test_a_delivery_may_be_settled_once_and_on_its_own_connection(rig: Rig, broker: Broker, queue: str) -> None:
+    if not rig.has_tags:
+        pytest.skip("rows are settled by deleting them")
+    broker.publish(messages(queue, 2))
+    consumer = rig.consuming()
+    first, second = take(consumer, 2)
+    assert [consumer.may_settle(first), consumer.may_settle(second)] == [True, True]
+
+    consumer.settle([first])
+    assert [consumer.may_settle(first), consumer.may_settle(second)] == [False, True]
+
+    consumer.connect()
+    assert not consumer.may_settle(second)
+    consumer.close()
+
+
+def test_a_row_with_no_tag_is_not_the_brokers_to_settle(rig: Rig, broker: Broker, queue: str) -> None:
+    consumer = rig.consuming()
+
+    assert not consumer.may_settle(Delivery("an id", 1, queue, 0, "", b"{}", row_id=7))
+
+
+def test_a_suspect_that_is_relayed_arrives_as_a_suspect(rig: Rig, broker: Broker, queue: str) -> None:
+    """Its worker was lost while its row was parked: nothing else tells that from a message of the schedule."""
+    if not broker.relays:
+        pytest.skip("nothing is relayed to this broker")
+    broker.publish([message(queue, headers={wire.RELAYED: wire.SUSPECT}), message(queue, headers={wire.RELAYED: 1})])
+
+    found = take(rig.consuming(), 2)
+
+    assert [(one.relayed, one.suspect) for one in found] == [(True, True), (True, False)]
 
 
 def test_outside_a_transaction_a_message_leaves_at_once(rig: Rig, broker: Broker, queue: str, alias: str) -> None:

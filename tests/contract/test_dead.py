@@ -65,7 +65,7 @@ class TestRequeueing:
         assert (delivery.task_id, delivery.attempt, delivery.body, delivery.rank) == ("x", 2, b"\0\xff", -4)
         assert wire.unpack_headers(delivery.headers)[2] == {"traceparent": "00"}
 
-    @pytest.mark.parametrize("name", [wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_SINCE])
+    @pytest.mark.parametrize("name", [wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_FOR])
     def test_headers_of_its_history_are_forgotten(self, kept: Store, alias: str, name: str) -> None:
         bury(kept, "x", headers={name: 3, "kept": 1})
 

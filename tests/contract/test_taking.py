@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
+from django.db import OperationalError
 
 from celery import broker
 from celery.broker import store, taking
 from celery.exceptions import BrokerUnreachable, LeaseLost
+from celery.message import Delivery
 from celery.messaging import TaskConsumer, TaskMessage
 from celery.models import Worker
 from tests.contract.of_brokers import DatabaseRig, Rig, combinations, message, messages, proxied
@@ -242,6 +244,60 @@ class TestOnTheDatabase:
         assert lost.payload["id"] in found
         with pytest.raises(LeaseLost):
             lost.ack()
+
+    def test_a_message_whose_claim_was_not_answered_is_fetched_again(
+        self, rig: Rig, consumer: TaskConsumer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is claimed, and nobody knows: without another look it would wait for as long as the consumer lives."""
+        rig.broker.publish(messages(rig.queue, 2))
+        held, claim = fetched(consumer), rig.kept.claim
+
+        def claim_in_vain(owner: str, queue: str, limit: int) -> list[Delivery]:
+            claim(owner, queue, limit)
+            raise OperationalError("server closed the connection unexpectedly")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.kept, "claim", claim_in_vain)
+            with pytest.raises(OperationalError):
+                consumer.fetch()
+
+        assert fetched(consumer).payload["id"] != held.payload["id"]
+        held.ack()
+
+    @pytest.mark.parametrize(("answer", "statement"), [(TaskMessage.ack, "finish"), (TaskMessage.requeue, "release")])
+    def test_a_message_that_could_not_be_answered_is_fetched_again(
+        self,
+        rig: Rig,
+        consumer: TaskConsumer,
+        monkeypatch: pytest.MonkeyPatch,
+        answer: Callable[[TaskMessage], None],
+        statement: str,
+    ) -> None:
+        rig.broker.publish([message(rig.queue)])
+        found = fetched(consumer)
+
+        def fail(*_: object) -> set[int]:
+            raise OperationalError("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.kept, statement, fail)
+            with pytest.raises(OperationalError):
+                answer(found)
+
+        assert fetched(consumer).payload == found.payload
+
+    def test_one_that_waits_for_long_proves_its_life_meanwhile(
+        self, rig: Rig, consumer: TaskConsumer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [1000.0]
+
+        def pause(_: float) -> None:
+            now[0] += taking.RENEWAL
+
+        monkeypatch.setattr(taking, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=pause))
+
+        assert consumer.fetch(timeout=5 * taking.RENEWAL) is None
+        assert Worker.objects.get().counter == 5
 
     @pytest.mark.parametrize("answer", [TaskMessage.ack, TaskMessage.requeue])
     def test_what_others_took_over_cannot_be_answered(

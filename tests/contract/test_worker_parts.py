@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +19,13 @@ from celery.message import Call, Delivery, Message, encode
 from celery.models import Message as Row
 from celery.worker import announcer, channel, child, errands, job, writer, writes
 from celery.worker import connections as worker_connections
+from celery.worker import steward as stewarding
 from celery.worker.announcer import Announcer
 from celery.worker.connections import STALE_AFTER, TaskConnections
 from celery.worker.errands import MARK, RUN, SETTLE, Asked
 from celery.worker.job import Job, Outcome
 from celery.worker.rescue import MOST_STARTS, Answer, Rescue
+from celery.worker.slots import Slots
 from celery.worker.steward import Steward
 from celery.worker.writer import Writer
 
@@ -667,7 +670,7 @@ def test_what_cannot_even_be_stored_as_a_failure_stays_with_the_worker_and_is_lo
 
     # then
     assert answers == []
-    assert "Job odd can neither be stored nor settled; it stays unsettled." in caplog.text
+    assert "Job odd can neither be stored nor settled; it is tried again every 30 s." in caplog.text
     assert [row.owner for row in Row.objects.all()] == ["runner"]
 
 
@@ -723,6 +726,9 @@ class Databases:
     def __iter__(self) -> Iterator[str]:
         return iter(self.settings)
 
+    def __getitem__(self, alias: str) -> SimpleNamespace:
+        return SimpleNamespace(vendor=alias)
+
     def all(self, *, initialized_only: bool) -> Sequence[object]:
         assert initialized_only
         return []
@@ -740,6 +746,18 @@ def test_databases_are_set_up_for_processes_that_stay(monkeypatch: pytest.Monkey
     # then
     assert pooled == {"CONN_MAX_AGE": None, "AUTOCOMMIT": True, "OPTIONS": {"sslmode": "require"}}
     assert bare == {"CONN_MAX_AGE": 60, "AUTOCOMMIT": True}
+
+
+def test_connections_to_postgresql_end_when_the_other_machine_has_vanished(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    postgresql: dict[str, Any] = {"CONN_MAX_AGE": 60, "OPTIONS": {"keepalives_idle": 300}}
+    monkeypatch.setattr(worker_connections, "connections", Databases(postgresql=postgresql))
+
+    # when
+    worker_connections.prepare()
+
+    # then
+    assert postgresql["OPTIONS"] == {**worker_connections.SIGNS_OF_LIFE, "keepalives_idle": 300}
 
 
 def test_a_kept_connection_is_tried_after_a_rest_only(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -798,8 +816,6 @@ def test_a_transaction_that_a_task_left_open_is_rolled_back(kept: Store, alias: 
 def test_a_connection_that_broke_in_a_task_is_replaced_before_the_next(alias: str) -> None:
     # given
     connection = connections[alias]
-    if connection.vendor == "sqlite":
-        pytest.skip("it is a file: Django takes each of its connections for a good one")
     connection.close()  # one that is kept might be tried, and replaced, before it is used
     connection.ensure_connection()
     connection.close_at = None  # as in a worker; else it would be replaced for its age
@@ -833,21 +849,57 @@ class Picky(Rescue):
         return [(one.number, RUN, 0) for one in asked]
 
 
+@pytest.fixture
+def steward() -> Steward:
+    """One that has not begun."""
+    made = Steward.__new__(Steward)
+    made._asked, made._refused, made._errands, made._ask_refused_at = [], [], None, 0.0
+    made._slots = Slots(1)
+    return made
+
+
 def test_an_errand_that_is_refused_does_not_keep_the_others_from_their_answers(
-    caplog: pytest.LogCaptureFixture,
+    steward: Steward, caplog: pytest.LogCaptureFixture
 ) -> None:
     # given
     batch = [Asked((errands.EXAMINE, number, False, "", tuple(_published(MESSAGE)))) for number in (1, 2, 3)]
 
     # when
-    answers = Steward._answers(Picky(2), batch)
+    answers = steward._answers(Picky(2), batch)
 
     # then
     assert answers == [(1, RUN, 0), (3, RUN, 0)]
     assert [record.getMessage() for record in caplog.records] == ["The errand 'examine' for job id is refused."]
 
 
-def test_trouble_of_the_world_is_not_the_fault_of_an_errand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_errand_that_was_refused_is_tried_again_after_a_while(
+    steward: Steward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    clock = SimpleNamespace(monotonic=lambda: 1000.0)
+    monkeypatch.setattr(stewarding, "time", clock)
+    refused = Asked((errands.EXAMINE, 2, False, "", tuple(_published(MESSAGE))))
+    steward._asked = [refused]
+    steward._run_errands(Picky(2))
+
+    # when
+    clock.monotonic = lambda: 1000.0 + stewarding.REFUSED_PAUSE - 1
+    steward._run_errands(Picky(2))
+
+    # then
+    assert steward._refused == [refused]
+    assert len(caplog.records) == 1
+
+    # when
+    clock.monotonic = lambda: 1000.0 + stewarding.REFUSED_PAUSE
+    steward._run_errands(Picky(0))
+
+    # then
+    assert steward._refused == []
+    assert steward._asked == []
+
+
+def test_trouble_of_the_world_is_not_the_fault_of_an_errand(steward: Steward, monkeypatch: pytest.MonkeyPatch) -> None:
     # given
     batch = [Asked((errands.EXAMINE, 1, False, "", tuple(_published(MESSAGE))))]
     rescue = Picky(1)
@@ -855,7 +907,7 @@ def test_trouble_of_the_world_is_not_the_fault_of_an_errand(monkeypatch: pytest.
 
     # then
     with pytest.raises(OperationalError):
-        Steward._answers(rescue, batch)
+        steward._answers(rescue, batch)
 
 
 def test_a_slow_listener_does_not_hold_up_who_tells_of_an_event(monkeypatch: pytest.MonkeyPatch) -> None:

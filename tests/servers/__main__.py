@@ -4,7 +4,7 @@
     python -m tests.servers start --state FILE [NAME ...]        start them in the background, print their addresses
     python -m tests.servers env --state FILE                     print the addresses for a shell to eval
     python -m tests.servers stop --state FILE                    stop what `start` started
-    python -m tests.servers install [NAME ...]                   only get the packages; "chromium" can be named too
+    python -m tests.servers install [NAME ...]                   only get the packages; "chromium" and "faketime" too
     python -m tests.servers clean                                remove what killed runs have left
 
 Without names all kinds of servers are meant.
@@ -27,6 +27,7 @@ from tests.servers import KINDS, environment_of, running, start_together
 from tests.servers import folder as folders
 from tests.servers.base import ServerError
 from tests.servers.chromium import Chromium
+from tests.servers.faketime import Faketime
 from tests.servers.install import NotInstalledError, ensure_installed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from tests.servers.install import Program
 
 #: What can be installed.
-PROGRAMS: dict[str, type[Program]] = {**KINDS, Chromium.name: Chromium}
+PROGRAMS: dict[str, type[Program]] = {**KINDS, Chromium.name: Chromium, Faketime.name: Faketime}
 
 
 def main(arguments: list[str]) -> int:

@@ -159,6 +159,23 @@ class Server:
             self._process.wait()
         self._process = None
 
+    def pause(self) -> list[Identity]:
+        """Stop all its processes where they stand, and return them; `go_on` lets them run again."""
+        first = Identity.of(self._process.pid) if self._process is not None else None
+        if first is None:
+            return []
+        first.send(signal.SIGSTOP)  # before the others: it is the one that forks
+        family = [first, *first.descendants()]
+        for member in family[1:]:
+            member.send(signal.SIGSTOP)
+        return family
+
+    def go_on(self) -> None:
+        """Let everything run again that `pause` has stopped."""
+        first = Identity.of(self._process.pid) if self._process is not None else None
+        for member in [] if first is None else [*first.descendants(), first]:
+            member.send(signal.SIGCONT)
+
     def discard(self) -> None:
         """Stop it and delete its folder. Harmless when called twice, and in a fork of the owner."""
         if self._owner != Identity.of(os.getpid()):

@@ -12,16 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp.exceptions import AccessRefused, ConnectionForced, PreconditionFailed, UnexpectedFrame
+from amqp.exceptions import AccessRefused, AMQPError, ConnectionForced, PreconditionFailed, UnexpectedFrame
 from amqp.serialization import decode_properties_basic
 from hypothesis import given
 from hypothesis import strategies as some
 
 from celery import message as wire
-from celery.broker.amqp import AmqpConsumer, publisher, transport
+from celery.broker.amqp import AmqpConsumer, transport
+from celery.broker.amqp import line as amqp_line
 from celery.broker.amqp.frames import ACK, METHOD, NACK, Arrival, Inbox, Ledger, content, opening, settlement
+from celery.broker.amqp.line import NackedError
 from celery.broker.amqp.properties import DROPPED, delivery_of, headers_of, packed, properties_of, task_id_of
-from celery.broker.amqp.publisher import NackedError, Publisher, explained
+from celery.broker.amqp.publisher import Publisher, explained
 from celery.broker.amqp.transport import TcpTransport, server_of
 from celery.exceptions import BrokerUnreachable, MessageTooLarge
 from celery.message import Message
@@ -213,6 +215,22 @@ def test_deliveries_and_heartbeats_may_come_mixed() -> None:
     assert read((3, 1, b"cd"))
 
     assert read.arrived.popleft() == Arrival("me.0", 1, False, {}, b"abcd")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        (METHOD, 1, b"\0\x3c"),
+        (METHOD, 1, b"\0\x3c\0\x3c"),
+        (METHOD, 1, b"\0\x3c\0\x3c\x04me.0\0"),
+        (METHOD, 1, b"\0\x3c\0\x3c\x02\xff\xfe" + bytes(9)),
+        (2, 1, b"\x00\x3c\x00\x00"),
+    ],
+    ids=["half a name of a method", "no consumer", "no tag", "a consumer that is no text", "half a header"],
+)
+def test_a_frame_that_is_none_ends_the_connection_and_not_the_dispatcher(frame: tuple[int, int, bytes]) -> None:
+    with pytest.raises(AMQPError, match="none of AMQP's"):
+        inbox()(frame)
 
 
 # -- the transport
@@ -454,7 +472,7 @@ def test_a_connection_whose_channel_cannot_be_opened_is_not_left_open(monkeypatc
         raise AccessRefused("no")
 
     connection = SimpleNamespace(deadline=0.0, channel=refuse, drop=lambda: news.append("dropped"))
-    monkeypatch.setattr(publisher, "connect", lambda *_, **__: connection)
+    monkeypatch.setattr(amqp_line, "connect", lambda *_, **__: connection)
 
     # when
     with pytest.raises(BrokerUnreachable, match="Check user, password"):

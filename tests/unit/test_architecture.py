@@ -118,6 +118,7 @@ core    celery.worker.intake
 core    celery.worker.job
 core    celery.worker.limits
 core    celery.worker.options
+core    celery.worker.parking
 core    celery.worker.process                       billiard
 core    celery.worker.relay
 core    celery.worker.rescue

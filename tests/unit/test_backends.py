@@ -1,11 +1,15 @@
 """celery/backends: backends by name, and what the port does for a driver that leaves it out."""
 
+from typing import Any
+
 import pytest
 from pytest_django import Settings
 
-from celery import backends
+from celery import backends, states
+from celery.backends.base import Result
 from celery.backends.cache import Backend as CacheBackend
 from celery.backends.database import Backend as DatabaseBackend
+from celery.exceptions import UnreadableResult
 from tests.memory_backend import MemoryBackend
 
 # By name
@@ -49,3 +53,33 @@ def test_a_driver_needs_no_refusal_and_no_cleanup() -> None:
 
     assert Plain().refusal() is None
     assert Plain().cleanup() == 0
+
+
+# What is stored by others
+
+#: A UUID that has no text, since its number is a decimal.
+BROKEN = '{"__type__": "uuid", "__value__": {"int": {"__type__": "decimal", "__value__": "5"}}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        "9" * 5000,
+        '{"__type__": "no such type", "__value__": 1}',
+        '{"__type__": "decimal", "__value__": "x"}',
+        None,
+        b"\xff",
+        f'{{"__type__": {BROKEN}, "__value__": 1}}',
+    ],
+    ids=lambda text: repr(text)[:40],
+)
+def test_a_value_that_nobody_can_read_is_told_by_one_exception(text: Any) -> None:
+    # given
+    stored = Result(task_id="0b8a", state=states.DONE, result=text)
+
+    # then
+    with pytest.raises(UnreadableResult, match="the stored value of task 0b8a cannot be read"):
+        MemoryBackend().to_python(stored)

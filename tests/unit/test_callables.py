@@ -6,11 +6,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from django.core.signing import Signer
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from celery.exceptions import InvalidTask, UnsendableArgument, UntrustedMessage
-from celery.message import JSON, Call, decode, encode, from_json
+from celery.message import JSON, Call, decode, encode, from_json, to_json
 from celery.task.callables import check, find, name_of, sealed
 from tests.shop import tasks
 from tests.shop.ledger import append
@@ -181,6 +182,53 @@ class TestSeals:
         check(arrived)
         assert content_type == JSON
         assert from_json(arrived.args[1]) == from_json(parts[1])
+
+    @given(
+        part=st.integers(0, 2),
+        position=st.integers(0, 60),
+        change=st.sampled_from(["cut", "dropped", "doubled", "another case", "another character"]),
+    )
+    def test_no_part_of_it_may_differ_by_a_character(self, part: int, position: int, change: str) -> None:
+        text = str(call_of().args[part])
+        at = position % len(text)
+        changed = {
+            "cut": text[:at],
+            "dropped": text[:at] + text[at + 1 :],
+            "doubled": text[: at + 1] + text[at:],
+            "another case": text[:at] + text[at].swapcase() + text[at + 1 :],
+            "another character": text[:at] + ("B" if text[at] == "A" else "A") + text[at + 1 :],
+        }[change]
+        assume(changed != text)
+
+        with pytest.raises(UntrustedMessage):
+            check(call_of(args=with_part(part, changed)))
+
+    @pytest.mark.parametrize("salt", ["", "celery.task", "django.core.signing.Signer", "celery.task.callables2"])
+    def test_a_seal_under_another_salt_is_refused(self, salt: str) -> None:
+        name, arguments, _ = call_of().args
+        statement = to_json(["remote", "1d", name, arguments])
+
+        with pytest.raises(UntrustedMessage):
+            check(call_of(args=(name, arguments, Signer(salt=salt or None).signature(statement))))
+
+    def test_a_seal_of_another_algorithm_is_refused(self) -> None:
+        name, arguments, _ = call_of().args
+        signer = Signer(salt="celery.task.callables", algorithm="md5")
+
+        with pytest.raises(UntrustedMessage):
+            check(call_of(args=(name, arguments, signer.signature(to_json(["remote", "1d", name, arguments])))))
+
+    def test_of_many_keys_that_are_kept_each_is_honoured_and_no_other(self, settings: Any) -> None:
+        by_key = {}
+        for key in ("first", "second", "third", "fourth"):
+            settings.SECRET_KEY = key
+            by_key[key] = call_of()
+        settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "fourth", ["third", "second"]
+
+        for key in ("second", "third", "fourth"):
+            check(by_key[key])
+        with pytest.raises(UntrustedMessage, match="SECRET_KEY_FALLBACKS"):
+            check(by_key["first"])
 
     def test_arguments_that_json_cannot_carry_are_refused(self) -> None:
         with pytest.raises(UnsendableArgument, match="the arguments for shop:pay cannot be sent as JSON"):

@@ -252,3 +252,18 @@ def test_an_empty_and_a_missing_value_can_be_told_apart(settings: Settings) -> N
 
     assert "CELERY_AMQP_EXCHANGE '' settings" in lines
     assert "TT_HOST None default" in lines
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("value", [10**5000, Unshowable(), [Unshowable()], {Unshowable()}], ids=type)
+@pytest.mark.parametrize("name", ["CELERY_ACCEPT_CONTENT", "CELERYD_CONCURRENCY", "CELERY_CACHE_ALIAS", "AMQP_PORT"])
+def test_a_value_that_cannot_be_shown_is_described(name: str, value: object, settings: Settings) -> None:
+    settings.CELERY_BACKEND = "cache"
+    setattr(settings, name, value)
+
+    assert "cannot be shown" in json.dumps(row(name)["value"])
+    assert name in celery_settings()

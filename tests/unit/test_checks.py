@@ -972,3 +972,31 @@ def test_every_id_is_explained_in_the_module() -> None:
     used = {identity for source in sources for identity in re.findall(r'"(celery\.[EWI]\d{3})"', source)}
 
     assert used == {line.split()[0] for line in str(celery.checks.__doc__).splitlines() if line.startswith("celery.")}
+
+
+class Unshowable:
+    """Nothing can be said of it."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("value", [10**5000, -(10**5000), Unshowable(), [Unshowable()], "\ud800", "amqp://["], ids=type)
+@pytest.mark.parametrize(
+    "beside", [{}, {"AMQP_HOST": "rabbit"}, {"CELERY_BACKEND": "tyrant", "TT_HOST": "tt"}], ids=str
+)
+@pytest.mark.parametrize("name", conf.BY_NAME)
+def test_no_value_of_a_setting_ends_the_checks_with_a_traceback(
+    name: str, beside: dict[str, Any], value: Any, settings: Settings
+) -> None:
+    # given
+    for other, its_value in beside.items():
+        setattr(settings, other, its_value)
+    setattr(settings, name, value)
+
+    # when
+    said = [message.msg for message in found(deploy=True)]
+
+    # then
+    if not isinstance(value, conf.BY_NAME[name].types):
+        assert [text for text in said if text.startswith(f"{name} = ")]

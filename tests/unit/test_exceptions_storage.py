@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 import zoneinfo
 from decimal import Decimal, InvalidOperation
+from types import ModuleType
 from typing import Any, NoReturn, Self
 
 import pytest
@@ -79,6 +81,65 @@ class WithoutArgs(Exception):
 
 class NotFound(OSError, KeyError):
     """Two built-in bases."""
+
+
+class Meta(type):
+    """Its classes act when anybody looks at them."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        ran.append(f"metaclass: {name}")
+        return super().__getattribute__(name)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        ran.append("metaclass: isinstance")
+        return False
+
+
+class Looked(Exception, metaclass=Meta):
+    """Whoever looks at the class runs its metaclass."""
+
+
+class Pretending(Exception):
+    """It says that it is one of Python's own."""
+
+    __module__ = "builtins"
+
+    def __new__(cls, *args: Any) -> Self:
+        ran.append("__new__")
+        return super().__new__(cls, *args)
+
+
+class Pricked(UnicodeDecodeError):
+    """It acts when it is made, set, or asked for its attributes."""
+
+    def __init__(self, *args: Any) -> None:
+        ran.append("__init__")
+        super().__init__(*args)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        ran.append("__setattr__")
+
+    def __getattribute__(self, name: str) -> Any:
+        ran.append(f"__getattribute__ {name}")
+        return super().__getattribute__(name)
+
+    def __reduce__(self) -> Any:
+        ran.append("__reduce__")
+        return super().__reduce__()
+
+    def __setstate__(self, state: Any) -> None:
+        ran.append("__setstate__")
+
+
+class Lazy:
+    """Stands for something that is made when it is first asked for anything, as `django.conf.settings` does."""
+
+    def __getattribute__(self, name: str) -> Any:
+        ran.append(f"lazy: {name}")
+        return object.__getattribute__(self, name)
+
+
+lazy = Lazy()
 
 
 class Outer:
@@ -262,6 +323,36 @@ class TestNothingOfItsOwnRuns:
         assert "antigravity" not in sys.modules
         assert (type(got).__name__, type(got).__module__) == ("FlightError", "antigravity")
 
+    @pytest.mark.parametrize("name", ["Looked", "Looked.anything", "Pretending", "lazy", "lazy.anything", "Lazy.x"])
+    def test_nothing_is_asked_of_what_a_name_leads_through(self, name: str) -> None:
+        got = load(stored(__name__, name, ["x"], attributes={"plain": 1}))
+
+        assert (ran, isinstance(got, Exception)) == ([], True)
+
+    def test_a_class_that_says_it_is_one_of_python_is_made_as_any_other(self) -> None:
+        got = load(stored(__name__, "Pretending", ["x"]))
+
+        assert (type(got), got.args, ran) == (Pretending, ("x",), [])
+
+    @pytest.mark.parametrize("args", [["odd"], ["utf-8", [1], 0, 1, "x"], []])
+    def test_arguments_that_the_base_does_not_take_are_set_past_the_class(self, args: list[Any]) -> None:
+        got = load(stored(__name__, "Pricked", args, attributes={"plain": 1}, notes=["a note"]))
+
+        assert (type(got), ran) == (Pricked, [])
+        assert got.args == tuple(args)
+
+    def test_a_lazy_module_is_not_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class LazyModule(ModuleType):
+            def __getattribute__(self, name: str) -> Any:
+                ran.append(f"loaded for {name}")
+                return super().__getattribute__(name)
+
+        monkeypatch.setitem(sys.modules, "lazy_shop", LazyModule("lazy_shop"))
+
+        got = load(stored("lazy_shop", "Unpayable", ["x"]))
+
+        assert (type(got).__name__, isinstance(got, UnpickleableExceptionWrapper), ran) == ("Unpayable", True, [])
+
     @pytest.mark.parametrize(
         "name", ["os.system", "path.join", "__builtins__", "environ.get", "error.__class__.__bases__"]
     )
@@ -306,6 +397,18 @@ class TestAttributes:
         assert (type(got), got.__cause__, got.__traceback__) == (ValueError, None, None)
         assert vars(got).get("plain") == 1
         assert name not in vars(got)
+
+    @pytest.mark.parametrize("name", ["with_traceback", "add_note", "args"])
+    def test_none_takes_the_place_of_a_method(self, name: str) -> None:
+        got = load(stored(args=["text"], attributes={name: 1}))
+
+        assert (got.with_traceback(None), got.args, vars(got)) == (got, ("text",), {})
+
+    @pytest.mark.parametrize("name", ["exc_module", "exc_cls_name", "exc_args"])
+    def test_none_takes_the_place_of_what_a_stand_in_was_made_of(self, name: str) -> None:
+        got = load(stored("elsewhere", "Unpayable", ["order 7"], attributes={name: 5, "order": 7}))
+
+        assert (str(got), repr(got), vars(got)["order"]) == ("order 7", "Unpayable('order 7')", 7)
 
     @pytest.mark.parametrize("attributes", [5, "text", [1], [["a", 1]], None])
     def test_what_are_no_attributes_is_no_exception_that_can_be_read(self, attributes: object) -> None:
@@ -354,6 +457,28 @@ class TestStandIns:
         got = load(stored("builtins", name, [[], "odd", 7, None]))
 
         assert type(got).__name__ == name
+
+    @pytest.mark.parametrize("name", ["SyntaxError", "IndentationError"])
+    @pytest.mark.parametrize(
+        "place",
+        [
+            ["f", 1, 1, 7],
+            ["f", 1, {}, "text"],
+            ["f", 1, 1, "text", 1, 10**12],
+            ["f", -1, 1, "text"],
+            [7, 1, 1, "text"],
+            [],
+            "text",
+            7,
+            {"a": 1},
+        ],
+        ids=str,
+    )
+    def test_a_place_in_a_file_that_cannot_be_is_no_trouble_for_who_shows_it(self, name: str, place: Any) -> None:
+        got = load(stored("builtins", name, ["bad", place]))
+
+        assert type(got).__name__ == name
+        assert len("".join(traceback.format_exception(got))) < 2 * LONGEST_TEXT
 
     def test_a_stand_in_survives_being_stored_again(self) -> None:
         got = load(stored("elsewhere", "Unpayable", ["order 7"]))

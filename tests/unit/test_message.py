@@ -1,6 +1,7 @@
 import json
 import math
 import uuid
+import zlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -252,6 +253,8 @@ class TestHostileBodies:
             ("eta", 1700000000),
             ("eta", "tomorrow"),
             ("expires", True),
+            ("taskset", {"a": 1}),
+            ("taskset", ["a-set"]),
         ],
         ids=repr,
     )
@@ -293,6 +296,24 @@ class TestHostileBodies:
         except UndecodableMessage:
             return
         pytest.fail("these bytes are no call")
+
+    @pytest.mark.parametrize("content_type", ["application/text", "application/data", "", "text/plain"])
+    def test_no_codec_unpacks_a_body_of_a_type_that_nobody_accepts(
+        self, content_type: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Kombu trusts the first two, and a codec may make gigabytes of a small body."""
+        monkeypatch.setattr(wire, "kombu_loads", lambda *_, **__: pytest.fail("it was unpacked"))
+
+        with pytest.raises(UndecodableMessage, match="not accepted"):
+            wire.decode(zlib.compress(b"x" * 9999), content_type=content_type, content_encoding="zlib", headers={})
+
+    def test_a_value_of_which_nothing_can_be_said_is_undecodable(self) -> None:
+        """A UUID made of a decimal has no text, and it was in the text of the reason."""
+        number = '{"__type__": "decimal", "__value__": "5"}'
+        broken = f'{{"__type__": "uuid", "__value__": {{"int": {number}}}}}'
+
+        with pytest.raises(UndecodableMessage, match=r"cannot be decoded \(application/json\): ValueError$"):
+            read(f'{{"__type__": {broken}, "__value__": 1}}'.encode())
 
     def test_the_reason_says_what_was_wrong(self) -> None:
         with pytest.raises(UndecodableMessage, match=r"cannot be decoded.*JSONDecodeError"):
@@ -371,7 +392,7 @@ class TestHeadersInARow:
 
         assert wire.unpack_headers(packed) == ("application/x-yaml", "utf-16", {"a": 1})
 
-    @pytest.mark.parametrize("name", [wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_SINCE])
+    @pytest.mark.parametrize("name", [wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED, wire.UNKNOWN_FOR])
     def test_none_of_ours_marks_another_protocol(self, name: str) -> None:
         assert name not in {"task", "id", "lang"}
 
@@ -446,3 +467,23 @@ def test_a_serializer_that_is_not_there_is_named_with_those_that_are() -> None:
 def test_a_keyword_argument_without_a_name_of_text_is_refused() -> None:
     with pytest.raises(UnsendableArgument, match=r"the keyword argument 1 of shop\.add"):
         wire.encode(Call(task="shop.add", task_id="id", kwargs={1: 2}), "json")  # type: ignore[dict-item]
+
+
+class TestNamesOfStrangers:
+    @pytest.mark.parametrize(
+        ("value", "name"),
+        [
+            ("0b8a", "0b8a"),
+            (b"\xff\0", "\\xff\\x00"),
+            ("a\0b\ud800", "a\\x00b\\ud800"),
+            ("x" * 300, "x" * 255),
+            (7, "7"),
+            (None, "None"),
+            ("", "?"),
+            (b"", "?"),
+        ],
+        ids=repr,
+    )
+    def test_whatever_it_is_becomes_one_that_every_database_takes(self, value: Any, name: str) -> None:
+        assert wire.name_in(value) == name
+        assert wire.is_name(name)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from celery import platform
-from celery.platform import FileWatch, PIDFile, die_with_parent, remove_pidfile, require_linux, umask_of
+from celery.platform import FileWatch, PIDFile, die_with_parent, has_open, remove_pidfile, require_linux, umask_of
 
 
 @pytest.fixture
@@ -104,6 +104,26 @@ class TestPIDFile:
         path.write_text(text)
 
         assert PIDFile(path).get_pid() is None
+
+    @pytest.mark.parametrize("text", ["0", "-1", "+5", "1_0", "٣", str(2**31), "9" * 4301, "7" + " " * 40 + "8"])
+    def test_a_number_that_is_no_pid_is_none(self, path: Path, text: str) -> None:
+        """Whoever signals 0 or -1 signals many processes."""
+        path.write_text(text)
+
+        assert PIDFile(path).get_pid() is None
+
+    @pytest.mark.parametrize("content", [" " * 32 + "notes of a year", "\n" * 40 + "secret", "1" * 32 + " and more"])
+    def test_one_that_begins_like_a_pid_file_is_not_written_over(self, path: Path, content: str) -> None:
+        path.write_text(content)
+
+        with pytest.raises(SystemExit, match="is no pid file"):
+            PIDFile(path).acquire()
+
+        assert path.read_text() == content
+
+    def test_a_path_that_cannot_be_one_ends_the_program_with_a_sentence(self, tmp_path: Path) -> None:
+        with pytest.raises(SystemExit, match=r"cannot be written: embedded null byte\. Choose another"):
+            PIDFile(tmp_path / "a\0b").acquire()
 
     def test_there_is_no_pid_without_a_file(self, path: Path) -> None:
         assert PIDFile(path).get_pid() is None
@@ -220,6 +240,21 @@ class TestProcesses:
         die_with_parent(os.getppid() + 1)
         assert codes == [1]
         assert [(option, number) for option, number, *_ in asked] == [(platform.PR_SET_PDEATHSIG, signal.SIGKILL)] * 2
+
+
+def test_a_file_is_open_until_it_is_replaced_or_closed(tmp_path: Path) -> None:
+    # given
+    path, other = tmp_path / "file", tmp_path / "other"
+    assert has_open(str(path))
+    path.touch()
+    assert not has_open(str(path))
+
+    # then
+    with path.open() as _:
+        assert has_open(str(path))
+        other.touch()
+        other.replace(path)
+        assert not has_open(str(path))
 
 
 class TestFileWatch:

@@ -101,7 +101,8 @@ class TestTaskStatus:
         found = status(client, "x")
 
         assert found["status"] == "DONE"
-        assert found["result"]["type"] == "JSONDecodeError"
+        assert found["result"]["type"] == "UnreadableResult"
+        assert "JSONDecodeError" in found["result"]["text"]
 
     @pytest.mark.parametrize("value", [{1, 2}, b"\xff", object(), [b"\xff"], 1j, {(1, 2): 3}, float("nan")])
     def test_what_json_does_not_have_is_shown_in_words(self, client: Client, backend: Kept, value: Any) -> None:

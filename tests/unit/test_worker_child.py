@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +127,32 @@ def test_it_works_until_it_is_told_to_stop_and_writes_before_it_ends(desk: Desk)
     assert [(outcome.job.number, outcome.kind) for outcome in desk.outcomes] == [(1, states.DONE), (2, states.DONE)]
     assert not desk.child._writer.lives  # type: ignore[attr-defined]
     assert desk.slots.running(0) == 0
+
+
+@pytest.mark.parametrize(("row_id", "pauses"), [(1, 2), (0, 0)])
+def test_a_job_with_a_row_starts_only_while_nobody_else_can_take_it_over(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, row_id: int, pauses: int
+) -> None:
+    """After a stop of the whole machine, say: others have run it meanwhile. One of RabbitMQ is not held by a lease."""
+    # given
+    desk.slots.extend_lease(0.0)
+    ran_at: list[list[str]] = []
+
+    def pause(_: float) -> None:
+        ran_at.append(list(ran))
+        if len(ran_at) == pauses:
+            desk.slots.extend_lease(float("inf"))
+
+    monkeypatch.setattr(child, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    desk.hand_over(delivery("tests.note", "one", row_id=row_id))
+    channel.send(desk.end, [job.STOP])
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["one"]
+    assert ran_at == [[]] * pauses
 
 
 def test_it_ends_when_the_dispatcher_is_gone(desk: Desk) -> None:

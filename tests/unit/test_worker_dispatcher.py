@@ -10,8 +10,10 @@ from celery.broker.base import Consumer
 from celery.message import Delivery
 from celery.worker import channel, errands, job
 from celery.worker.crew import Held, Member
-from celery.worker.dispatcher import DIED, DRAIN, OVERDUE, PARK_AFTER, READY, STEWARD, STOPPED, Dispatcher
+from celery.worker.dispatcher import DIED, DRAIN, OVERDUE, READY, STEWARD, STOPPED, Dispatcher
+from celery.worker.parking import PARK_AFTER
 from celery.worker.slots import Slots
+from celery.worker.suspects import LARGEST_GROUP
 
 
 class Pretended(Consumer):
@@ -178,6 +180,15 @@ def _bring(dispatcher: Dispatcher, *deliveries: Delivery) -> None:
         _answer(dispatcher, held, errands.RUN, held.delivery.row_id)
 
 
+def _bring_together(dispatcher: Dispatcher, *deliveries: Delivery) -> None:
+    """Bring suspects whose answers come in one turn of the loop."""
+    dispatcher._accept(deliveries, 0.0)
+    for held in _open(dispatcher, errands.EXAMINE):
+        del dispatcher._errands._open[held.number]
+        dispatcher._obey(errands.EXAMINE, held, errands.RUN, held.delivery.row_id)
+    dispatcher._hand_out()
+
+
 def _start(dispatcher: Dispatcher, child: Child, *deliveries: Delivery) -> list[int]:
     """Bring ordinary jobs, and have the child run the first."""
     dispatcher._accept([delivery._replace(suspect=False) for delivery in deliveries], 0.0)
@@ -212,6 +223,67 @@ def test_only_as_many_suspects_are_marked_as_children_are_free(dispatcher: Dispa
     # then
     assert [held.delivery.row_id for held in _open(dispatcher, errands.MARK)] == [1, 2]
     assert [child.takes() for child in children] == [None, None]
+
+
+def test_suspects_without_a_mark_share_a_child_and_one_with_a_mark_has_it_to_itself(
+    dispatcher: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    fresh = [_row(number)._replace(starts=0) for number in range(1, LARGEST_GROUP + 9)]
+    marked = _row(900)._replace(starts=1)
+
+    # when
+    _bring_together(dispatcher, *fresh, marked)
+    together = _open(dispatcher, errands.MARK)
+
+    # then
+    assert [held.delivery.row_id for held in together] == list(range(1, LARGEST_GROUP + 1))
+
+    # when
+    for held in together:
+        _answer(dispatcher, held, errands.RUN)
+    dispatcher._accept([_row(901)._replace(suspect=False)], 0.0)
+    dispatcher._hand_out()
+
+    # then
+    assert [taken.delivery.row_id for taken in iter(child.takes, None)] == list(range(1, LARGEST_GROUP + 1))
+
+    # when
+    for held in together:
+        child.answers(held.number)
+    dispatcher._hand_out()
+    rest = _open(dispatcher, errands.MARK)
+    for held in rest:
+        _answer(dispatcher, held, errands.RUN)
+        child.answers(held.number)
+    dispatcher._hand_out()
+
+    # then
+    assert [held.delivery.row_id for held in rest] == list(range(LARGEST_GROUP + 1, LARGEST_GROUP + 9))
+    assert [held.delivery.row_id for held in _open(dispatcher, errands.MARK)] == [900]
+
+
+def test_a_child_whose_first_suspect_has_ended_still_waits_for_those_that_are_being_marked(
+    dispatcher: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    _bring_together(dispatcher, *[_row(number)._replace(starts=0) for number in (1, 2)])
+    first, second = _open(dispatcher, errands.MARK)
+
+    # when
+    _answer(dispatcher, first, errands.RUN)
+    child.answers(first.number)
+
+    # then
+    assert child.member.works_alone
+
+    # when
+    _answer(dispatcher, second, errands.SETTLE)
+
+    # then
+    assert not child.member.works_alone
 
 
 def test_a_suspect_is_handed_over_once_it_is_marked(dispatcher: Dispatcher, hire: Hire) -> None:
@@ -396,21 +468,21 @@ def test_what_was_lost_to_others_is_forgotten(dispatcher: Dispatcher, hire: Hire
     assert _asked(dispatcher) == []
 
 
-def test_what_runs_at_most_once_is_handed_over_again_when_its_row_is_gone(dispatcher: Dispatcher, hire: Hire) -> None:
+def test_what_runs_at_most_once_is_handed_over_again_when_its_row_is_marked(dispatcher: Dispatcher, hire: Hire) -> None:
     # given
     child = hire()
     (running,) = _start(dispatcher, child, _row(1))
 
     # when
     child.answers(running, job.UNRUN)
-    (held,) = _open(dispatcher, errands.FINISH)
+    (held,) = _open(dispatcher, errands.START_ONCE)
     assert child.takes() is None
     _answer(dispatcher, held, errands.RUN)
 
     # then
     taken = child.takes()
     assert taken is not None
-    assert (taken.number, taken.flags, taken.delivery.row_id) == (running, job.SETTLED, 0)
+    assert (taken.number, taken.flags, taken.delivery.row_id) == (running, job.SETTLED, 1)
 
 
 def test_what_runs_at_most_once_is_left_to_others_who_have_its_row(dispatcher: Dispatcher, hire: Hire) -> None:
@@ -420,7 +492,7 @@ def test_what_runs_at_most_once_is_left_to_others_who_have_its_row(dispatcher: D
 
     # when
     child.answers(running, job.UNRUN)
-    (held,) = _open(dispatcher, errands.FINISH)
+    (held,) = _open(dispatcher, errands.START_ONCE)
     _answer(dispatcher, held, errands.SETTLE)
 
     # then
@@ -590,7 +662,7 @@ def test_what_runs_at_most_once_is_not_run_but_told_of_when_the_connection_is_lo
 
 def _park(dispatcher: Dispatcher) -> Held:
     """Find that the one job in hand has run for very long."""
-    dispatcher._park_at = 0.0
+    dispatcher._parking._look_at = 0.0
     dispatcher._turn(PARK_AFTER + 1)
     (held,) = _open(dispatcher, errands.PARK)
     return held
@@ -608,8 +680,8 @@ def test_only_what_has_run_for_very_long_and_has_no_row_is_parked_and_only_once(
 
     # when
     held = _park(connected)
-    connected._turn(connected._park_at - 0.1)
-    connected._turn(connected._park_at)
+    connected._turn(connected._parking._look_at - 0.1)
+    connected._turn(connected._parking._look_at)
 
     # then
     assert held.delivery.task_id == "id 1"
@@ -677,7 +749,7 @@ def test_a_job_that_must_run_at_most_once_is_settled_after_it_was_parked(connect
     _answer(connected, held, errands.RUN, row_id=77)
 
     # then
-    assert _open(connected, errands.FINISH) == [held]
+    assert _open(connected, errands.START_ONCE) == [held]
 
     # when
     _answer(connected, held, errands.RUN)
@@ -943,3 +1015,68 @@ def test_a_new_steward_is_asked_again_what_the_old_one_did_not_answer(
 
     # then
     assert connected._held == {}
+
+
+def _with_a_parked_twin(dispatcher: Dispatcher, child: Child, *, row_of_twin: int = 7) -> tuple[int, Held]:
+    """Run a job for so long that it is parked in row 7, and with it the copy that came when the connection was lost."""
+    (running,) = _start(dispatcher, child, _tag(1))
+    dispatcher._accept([_tag(2, task_id=_tag(1).task_id, suspect=True)], 0.0)
+    dispatcher._parking._look_at = 0.0
+    dispatcher._turn(PARK_AFTER + 1)
+    first, twin = _open(dispatcher, errands.PARK)
+    _answer(dispatcher, first, errands.RUN, 7)
+    _answer(dispatcher, twin, errands.RUN if row_of_twin else errands.SETTLE, row_of_twin)
+    return running, twin
+
+
+@pytest.mark.parametrize("row_of_twin", [7, 0])
+def test_a_copy_that_is_parked_in_the_row_of_what_runs_here_is_acknowledged_and_forgotten(
+    connected: Dispatcher, consumer: Pretended, hire: Hire, row_of_twin: int
+) -> None:
+    """It is the same message: to run it, or to give its row back, would have it worked twice at once."""
+    # given
+    child = hire()
+
+    # when
+    running, _ = _with_a_parked_twin(connected, child, row_of_twin=row_of_twin)
+
+    # then
+    assert [delivery.tag for delivery in consumer.settled] == [_tag(1).tag, _tag(2).tag]
+    assert list(connected._held) == [running]
+
+    # when
+    _lose(connected, consumer)
+    connected._hand_out()
+
+    # then
+    assert child.takes() is None
+
+    # when
+    child.answers(running)
+    (held,) = _open(connected, errands.FINISH)
+    _answer(connected, held, errands.RUN)
+
+    # then
+    assert connected._held == {}
+
+
+def test_a_copy_that_is_just_being_parked_goes_on_waiting_when_the_connection_is_lost(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    _start(connected, child, _tag(1))
+    connected._accept([_tag(2, task_id=_tag(1).task_id, suspect=True)], 0.0)
+    connected._parking._look_at = 0.0
+    connected._turn(PARK_AFTER + 1)
+    first, twin = _open(connected, errands.PARK)
+
+    # when
+    _lose(connected, consumer)
+    _answer(connected, first, errands.RUN, 7)
+    _answer(connected, twin, errands.RUN, 7)
+    connected._hand_out()
+
+    # then
+    assert child.takes() is None
+    assert list(connected._held) == [first.number]

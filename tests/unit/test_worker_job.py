@@ -1,7 +1,9 @@
 """A job between processes, and the rule of what follows an outcome."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import cycle
 
 import pytest
 from hypothesis import given
@@ -135,27 +137,24 @@ def test_an_unknown_task_is_tried_again_after_a_second() -> None:
     assert (result, answer) == (None, job.SETTLE)
     assert message is not None
     assert (message.visible_at, message.reason) == (NOW + timedelta(seconds=1), None)
-    assert message.headers[wire.UNKNOWN_SINCE] == NOW.timestamp()
+    assert message.headers[wire.UNKNOWN_FOR] == 1.0
 
 
-@pytest.mark.parametrize(("known_for", "pause"), [(0.1, 1.0), (10.0, 10.0), (59.0, 59.0), (600.0, 60.0)])
-def test_an_unknown_task_is_tried_ever_more_seldom(known_for: float, pause: float) -> None:
-    # given
-    since = NOW.timestamp() - known_for
-
+@pytest.mark.parametrize(("waited", "pause"), [(0.1, 1.0), (10.0, 10.0), (59.0, 59.0), (600.0, 60.0)])
+def test_an_unknown_task_is_tried_ever_more_seldom(waited: float, pause: float) -> None:
     # when
-    message = _follow(_outcome(job.UNKNOWN, headers=wire.to_json({wire.UNKNOWN_SINCE: since}))).message
+    message = _follow(_outcome(job.UNKNOWN, headers=wire.to_json({wire.UNKNOWN_FOR: waited}))).message
 
     # then
     assert message is not None
     assert message.visible_at is not None
     assert (message.visible_at - NOW).total_seconds() == pytest.approx(pause, abs=0.01)
-    assert message.headers[wire.UNKNOWN_SINCE] == since
+    assert message.headers[wire.UNKNOWN_FOR] == waited + pause
 
 
 def test_an_unknown_task_is_dead_when_patience_is_over() -> None:
     # given
-    headers = wire.to_json({wire.UNKNOWN_SINCE: NOW.timestamp() - 3600})
+    headers = wire.to_json({wire.UNKNOWN_FOR: 3600})
 
     # when
     result, message, answer = _follow(_outcome(job.UNKNOWN, headers=headers, error="no task"))
@@ -166,10 +165,24 @@ def test_an_unknown_task_is_dead_when_patience_is_over() -> None:
     assert (result.state, message.reason, answer) == (states.FAILURE, "no task", job.SETTLE)
 
 
+def test_an_unknown_task_is_tried_for_an_hour_of_pauses_whatever_the_clock_of_the_wall_does() -> None:
+    # given
+    headers, tries = "", 0
+    moments = cycle((NOW, NOW + timedelta(hours=1), NOW - timedelta(hours=1)))
+
+    # when
+    while (followed := _follow(replace(_outcome(job.UNKNOWN, headers=headers), ended_at=next(moments)))).result is None:
+        assert followed.message is not None
+        headers, tries = wire.pack_headers(followed.message), tries + 1
+
+    # then
+    assert 60 < tries < 70
+
+
 @pytest.mark.parametrize("since", ['"yesterday"', "null", "true", "[1]", "1e308", "-1e308", "Infinity", "NaN"])
 def test_a_header_that_somebody_made_up_breaks_nothing(since: str) -> None:
     # when
-    result = _follow(_outcome(job.UNKNOWN, headers=f'{{"{wire.UNKNOWN_SINCE}": {since}}}'))
+    result = _follow(_outcome(job.UNKNOWN, headers=f'{{"{wire.UNKNOWN_FOR}": {since}}}'))
 
     # then
     assert result.answer == job.SETTLE
@@ -205,3 +218,17 @@ def test_an_attempt_is_known_by_its_row_else_by_its_body_else_it_is_the_first(
     # then
     assert job.attempt_of(delivery) == number
     assert job.name_of(delivery) == name
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a\0b", "\ud800", 7, ["shop.add"], ""], ids=repr)
+def test_a_header_that_no_column_takes_is_no_name_of_a_task(name: object) -> None:
+    """The row of the dead message would be refused, and it could only be settled."""
+    # given
+    delivery = _delivery()._replace(headers=json.dumps({"task": name}))
+
+    # then
+    assert job.as_message(delivery).task == ""
+
+
+def test_a_header_that_is_a_name_is_that_of_the_task() -> None:
+    assert job.as_message(_delivery()._replace(headers='{"task": "shop.add"}')).task == "shop.add"

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from celery import signals
-from celery.broker.base import Broker
+from celery.broker.base import Broker, Passed
 from celery.exceptions import BrokerUnreachable, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 from celery.worker import relay as relaying
-from celery.worker.relay import LONGEST_PAUSE, PAGE, REFUSED_PAUSE, SLICE, Relay
+from celery.worker.relay import FIRST_PAGE, FULL_PAUSE, LARGEST_PAGE, LONGEST_PAUSE, PAGE, REFUSED_PAUSE, SLICE, Relay
 
 
 class Rows:
@@ -20,13 +20,22 @@ class Rows:
 
     def __init__(self) -> None:
         self.rows: dict[int, tuple[Message, str | None, datetime | None]] = {}
+        self._next_id = 0
         self.dead: dict[int, str] = {}
         self.pokes = 0
 
-    def add(self, queue: str, *, owner: str | None = None, at: datetime | None = None, count: int = 1) -> None:
+    def add(
+        self,
+        queue: str,
+        *,
+        owner: str | None = None,
+        at: datetime | None = None,
+        count: int = 1,
+        body: bytes = b"{}",
+    ) -> None:
         for _ in range(count):
-            row_id = len(self.rows) + 1
-            self.rows[row_id] = (Message(task_id=f"id {row_id}", task="a", body=b"{}", queue=queue), owner, at)
+            row_id = self._next_id = self._next_id + 1
+            self.rows[row_id] = (Message(task_id=f"id {row_id}", task="a", body=body, queue=queue), owner, at)
 
     def _takeable(self, now: datetime) -> list[int]:
         return [row_id for row_id, (_, owner, at) in self.rows.items() if owner is None and (at is None or at <= now)]
@@ -89,6 +98,26 @@ class Place(Broker):
         self.refused: set[str] = set()
         self.too_large: set[str] = set()
         self.is_away = False
+        #: How many more messages each of these queues takes before it is full.
+        self.room: dict[str, int] = {}
+        #: Queues that confirm nothing, and how many messages of each page all others confirm in time.
+        self.silent: set[str] = set()
+        self.pace = 10**6
+        self.asked: list[tuple[str, int]] = []
+
+    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
+        queue = messages[0].queue
+        self.asked.append((queue, len(messages)))
+        if queue in self.silent:
+            return Passed(error=BrokerUnreachable("no answer"), is_silent=True)
+        most = min(self.pace, self.room.get(queue, self.pace))
+        passed = super().pass_on(messages[:most], deadline)
+        if passed.error or most >= len(messages):
+            return passed
+        if queue in self.room:
+            self.room[queue] -= most
+        error = BrokerUnreachable("full" if queue in self.room else "slow")
+        return Passed(arrived=passed.arrived, error=error, is_refused=queue in self.room)
 
     def publish(self, messages: Sequence[Message]) -> None:
         if self.is_away:
@@ -291,7 +320,7 @@ def test_a_slice_ends_in_time_however_much_is_due(
     """The proof of life is given between slices: here each page takes more than half of one."""
     # given
     rows.add("celery", count=3 * PAGE)
-    moments = count(0.0, 0.6 * SLICE)
+    moments = count(0.0, 0.3 * SLICE)
     monkeypatch.setattr(relaying, "time", SimpleNamespace(monotonic=lambda: next(moments)))
 
     # when
@@ -299,13 +328,104 @@ def test_a_slice_ends_in_time_however_much_is_due(
 
     # then
     assert pause == 0.0
-    assert len(place.published) == PAGE
+    assert len(place.published) == FIRST_PAGE
 
     # when
     relay.step()
 
     # then
-    assert len(place.published) == 2 * PAGE
+    assert len(place.published) == 3 * FIRST_PAGE
+
+
+def test_queues_that_are_left_over_at_the_end_of_a_slice_go_first_in_the_next(
+    relay: Relay, place: Place, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much keeps coming for the others."""
+    # given
+    queues = ("alpha", "beta", "gamma")
+    moments = count(1.0, 0.6 * SLICE)
+    monkeypatch.setattr(relaying, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+
+    # when
+    served = []
+    for _ in range(6):
+        for queue in queues:
+            rows.add(queue)
+        relay.step()
+        served.append(place.asked[-1][0])
+
+    # then
+    assert sorted(served[:3]) == sorted(served[3:]) == sorted(queues)
+
+
+def test_what_a_full_queue_took_is_not_sent_again(relay: Relay, place: Place, rows: Rows) -> None:
+    """Sent again as a whole, the first would fill the queue for ever, and the last never get there."""
+    # given
+    rows.add("celery", count=5)
+    rows.add("mail", count=2)
+    place.room = {"celery": 3}
+
+    # when
+    relay.step()
+
+    # then
+    assert sorted(message.queue for message in place.published) == ["celery"] * 3 + ["mail"] * 2
+    assert [(message.task_id, owner) for message, owner, _ in rows.rows.values()] == [("id 4", None), ("id 5", None)]
+    assert all(at and at <= datetime.now(UTC) + timedelta(seconds=FULL_PAUSE) for _, _, at in rows.rows.values())
+
+
+def test_a_queue_that_is_silent_does_not_keep_others_waiting(relay: Relay, place: Place, rows: Rows) -> None:
+    """A quorum queue without most of its nodes confirms nothing, for as long as that lasts."""
+    # given
+    rows.add("sick", count=3)
+    rows.add("well", count=3)
+    place.silent = {"sick"}
+
+    # when
+    with pytest.raises(BrokerUnreachable):
+        relay.step()
+    relay.step()
+
+    # then
+    assert [message.queue for message in place.published] == ["well"] * 3
+    assert rows.queues_left() == {"sick"}
+    assert {owner for _, owner, _ in rows.rows.values()} == {None}
+
+
+def test_a_slow_broker_is_sent_fewer_at_once_and_nothing_twice(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=FIRST_PAGE)
+    place.pace = 5
+
+    # when
+    relay.step()
+
+    # then
+    assert sorted(message.task_id for message in place.published) == sorted(f"id {n + 1}" for n in range(FIRST_PAGE))
+    assert rows.rows == {}
+    assert place.asked[:3] == [("celery", FIRST_PAGE), ("celery", FIRST_PAGE // 2), ("celery", FIRST_PAGE // 4)]
+
+
+def test_pages_grow_while_bodies_are_small_and_only_then(relay: Relay, place: Place, rows: Rows) -> None:
+    """A thousand messages of the largest size would not fit into memory."""
+    # given
+    rows.add("celery", count=5 * FIRST_PAGE)
+
+    # when
+    relay.step()
+
+    # then
+    assert [number for _, number in place.asked] == [FIRST_PAGE, 2 * FIRST_PAGE, 2 * FIRST_PAGE]
+
+    # when
+    place.asked.clear()
+    body = bytes(2 * LARGEST_PAGE // FIRST_PAGE)
+    for _ in range(5 * FIRST_PAGE):
+        rows.add("celery", body=body)
+    relay.step()
+
+    # then
+    assert [number for _, number in place.asked][1:] == [FIRST_PAGE // 2] * 2
 
 
 def test_an_idle_relay_writes_nothing(relay: Relay, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from celery.backends.base import Result
 from celery.message import Call, Delivery, Message
 from celery.worker import errands
 from celery.worker.errands import RUN, SETTLE, Asked
-from celery.worker.rescue import Rescue
+from celery.worker.rescue import ONLY_START, Rescue
 
 
 class Rows:
@@ -22,6 +22,7 @@ class Rows:
 
     def __init__(self, *ours: int) -> None:
         self.ours = set(ours)
+        self.lease = True
         self.known: set[tuple[str, int]] = set()
         self.did: list[tuple[Any, ...]] = []
         self.inserted: list[Message] = []
@@ -31,7 +32,7 @@ class Rows:
         self.did += [(what, row_id, *facts) for row_id in sorted(found)]
         return found
 
-    def insert(self, messages: Iterable[Message], *, owner: str | None = None) -> list[int]:
+    def insert(self, messages: Iterable[Message], *, owner: str | None = None, takes_over: bool = True) -> list[int]:
         ids = []
         for one in messages:
             if (one.task_id, one.attempt) not in self.known:
@@ -44,6 +45,9 @@ class Rows:
 
     def finish(self, owner: str, ids: Sequence[int]) -> set[int]:
         return self._own("finish", ids)
+
+    def has_lease(self, owner: str) -> bool:
+        return self.lease
 
     def release(self, owner: str, ids: Sequence[int], *, marked: bool) -> set[int]:
         return self._own("release", ids, marked)
@@ -263,12 +267,62 @@ def test_rows_are_given_back_without_the_marks_that_we_put(rows: Rows) -> None:
     assert rows.did == [("release", 1, True), ("release", 2, False)]
 
 
+def test_a_message_that_is_kept_takes_its_start_marks_along(rows: Rows) -> None:
+    """They came as headers; a worker that dies before the next mark must not have them forgotten."""
+    # when
+    _answer(rows, _asked(errands.EXAMINE, suspect=True, starts=2))
+
+    # then
+    assert [one.headers for one in rows.inserted] == [{"starts": 2}]
+
+
+def test_a_row_that_is_gone_was_deleted_by_ourselves_as_long_as_our_lease_holds(rows: Rows) -> None:
+    # then
+    assert _answer(rows, _asked(errands.FINISH, row_id=9)) == [(7, RUN, 0)]
+
+
 def test_finishing_tells_whether_the_row_was_ours(rows: Rows) -> None:
+    # given
+    rows.lease = False
+
     # when
     answers = _answer(rows, _asked(errands.FINISH, number=1, row_id=1), _asked(errands.FINISH, number=2, row_id=9))
 
     # then
     assert answers == [(1, RUN, 0), (2, SETTLE, 0)]
+
+
+def test_what_must_run_at_most_once_is_marked_so_that_it_never_starts_again(rows: Rows) -> None:
+    # when
+    answers = _answer(
+        rows, _asked(errands.START_ONCE, number=1, row_id=1), _asked(errands.START_ONCE, number=2, row_id=9)
+    )
+
+    # then
+    assert answers == [(1, RUN, 1), (2, SETTLE, 9)]
+    assert rows.did == [("mark", 1, ONLY_START)]
+
+
+def test_what_has_started_for_its_only_time_is_dead_and_not_started_again(rows: Rows, results: Results) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.EXAMINE, row_id=1, suspect=True, starts=ONLY_START))
+
+    # then
+    assert answers == [(7, SETTLE, 0)]
+    ((what, row_id, _, reason),) = rows.did
+    assert (what, row_id) == ("bury", 1)
+    assert "acks_late is False" in reason
+    assert [one.state for one in results.stored] == [states.FAILURE]
+
+
+def test_what_is_abandoned_with_a_row_takes_that_along(rows: Rows, results: Results) -> None:
+    # when
+    _answer(rows, _asked(errands.ABANDONED, row_id=1, detail="its process died"))
+    _answer(rows, _asked(errands.ABANDONED, row_id=9, detail="its process died"))
+
+    # then
+    assert rows.did == [("finish", 1)]
+    assert [one.state for one in results.stored] == [states.FAILURE]
 
 
 def test_parking_gives_a_row(rows: Rows) -> None:

@@ -118,6 +118,57 @@ def test_all_that_wait_are_let_go_at_once_and_are_in_hand_then(twins: Twins) -> 
     assert not twins.holds_back(_held(4))
 
 
+def test_some_of_those_that_wait_are_let_go_and_the_others_keep_their_turn(twins: Twins) -> None:
+    # given
+    first, second, third = (_held(number) for number in range(3))
+    twins.enter(first)
+    twins.holds_back(second)
+    twins.holds_back(third)
+
+    # when
+    leaving = twins.let_go(lambda held: held is second)
+
+    # then
+    assert leaving == [second]
+    assert twins.leave(second) is None
+    assert twins.leave(first) is third
+
+
+@pytest.mark.parametrize(("row_id", "is_needless"), [(0, True), (7, True), (8, False)])
+def test_a_copy_that_is_parked_in_the_row_of_another_or_in_none_has_no_turn(
+    twins: Twins, row_id: int, is_needless: bool
+) -> None:
+    # given
+    first, second = _held(1), _held(2)
+    twins.enter(first)
+    twins.holds_back(second)
+    first.delivery = first.delivery._replace(row_id=7)
+    second.delivery = second.delivery._replace(row_id=row_id)
+
+    # when
+    assert not twins.drop_needless(first)
+    assert twins.drop_needless(second) is is_needless
+
+    # then
+    assert twins.leave(first) is (None if is_needless else second)
+
+
+def test_of_two_waiting_copies_in_one_row_one_has_its_turn(twins: Twins) -> None:
+    # given
+    first, second, third = (_held(number) for number in range(3))
+    twins.enter(first)
+    for copy in (second, third):
+        twins.holds_back(copy)
+        copy.delivery = copy.delivery._replace(row_id=7)
+
+    # when
+    assert twins.drop_needless(second)
+    assert not twins.drop_needless(third)
+
+    # then
+    assert twins.leave(first) is third
+
+
 @given(ids=st.lists(st.sampled_from("abc"), max_size=20), choices=st.randoms(use_true_random=False))
 def test_every_suspect_has_its_turn_and_never_two_of_one_id(ids: list[str], choices: Random) -> None:
     # given

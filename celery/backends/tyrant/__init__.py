@@ -217,10 +217,23 @@ class Backend(BaseBackend):
 def _trouble(host: Any, port: Any) -> str | None:
     """Return what is wrong with the address of the server."""
     if not isinstance(host, str) or not host.strip():
-        return f"TT_HOST = {host!r:.80} is not the name of a host."
-    if not str(port).isascii() or not str(port).isdigit() or not 0 < int(str(port)[:9]) <= LAST_PORT:
-        return f"TT_PORT = {port!r:.80} is not the number of a port, from 1 to 65535."
+        return f"TT_HOST = {_shown(host)} is not the name of a host."
+    if not _is_port(port):
+        return f"TT_PORT = {_shown(port)} is not the number of a port, from 1 to 65535."
     return None
+
+
+def _is_port(port: Any) -> bool:
+    if isinstance(port, str):
+        return port.isascii() and port.isdigit() and 0 < int(port[:9]) <= LAST_PORT
+    return isinstance(port, int) and not isinstance(port, bool) and 0 < port <= LAST_PORT
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - a number of too many digits, or whatever else settings may hold
+        return f"<a {type(value).__name__}>"
 
 
 def _pages(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -1,9 +1,10 @@
 """The broker on RabbitMQ: ``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS.
 
-Here are the broker and the worker's side; `publisher` publishes, `transport` has the connections, and
-`frames` and `properties` what is read and written on them.
+Here are the broker and the worker's side; `publisher` publishes, `line` and `transport` have the connections,
+`queues` what is declared, and `frames` and `properties` what is read and written.
 """
 
+import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -15,13 +16,17 @@ from amqp.exceptions import AMQPError
 
 from celery import conf
 from celery.broker.amqp.frames import ACK, NACK, Arrival, Inbox, Ledger, settlement
-from celery.broker.amqp.properties import delivery_of
-from celery.broker.amqp.publisher import NO_METHOD, Publisher, declare, explained, user_timeout
+from celery.broker.amqp.line import user_timeout
+from celery.broker.amqp.properties import anew, delivery_of, returns_of
+from celery.broker.amqp.publisher import NO_METHOD, Publisher, explained
+from celery.broker.amqp.queues import declare
 from celery.broker.amqp.transport import Connection, connect, server_of
 from celery.broker.base import Consumer
 from celery.broker.outbox import OutboxBroker
 from celery.exceptions import CeleryError, UnroutableMessage
 from celery.message import Delivery
+
+logger = logging.getLogger("celery.broker")
 
 #: Seconds that connecting may take, and the round trip that makes an acknowledgement certain.
 CONNECT_TIMEOUT: Final = 5.0
@@ -36,6 +41,10 @@ HOLD_BACK: Final = 0.02
 WRITE_TIMEOUT: Final = 1.0
 #: The most messages that RabbitMQ may hand us unsettled.
 LARGEST_WINDOW: Final = 1024
+#: Seconds that messages lie here, because all who could take them are busy, before others get them.
+CROWDED: Final = 60.0
+#: How often a message of a quorum queue may come back before it is published anew: RabbitMQ 4 drops it after 20 times.
+MOST_RETURNS: Final = 10
 
 
 class AmqpBroker(OutboxBroker):
@@ -67,6 +76,9 @@ class AmqpConsumer(Consumer):
         self._epoch = 0
         self._subscription = 0
         self._hold_until = float("inf")
+        #: Since when nobody has had room for what has arrived; whether the flow was stopped for that.
+        self._crowded_since = float("inf")
+        self._is_stopped = False
 
     def connect(self, rows_in_hand: Collection[int] = ()) -> None:  # noqa: ARG002 - rows are the steward's
         """Connect, declare the queues and subscribe to them. Raises one of `errors`."""
@@ -97,7 +109,8 @@ class AmqpConsumer(Consumer):
         for queue in self._queues:
             declare(self._channel, queue)
         self._next_tick = 0.0
-        self._hold_until = float("inf")
+        self._hold_until = self._crowded_since = float("inf")
+        self._is_stopped = False
         self._fileno = int(self._connection.sock.fileno())
         if self._window:
             self._subscribe()
@@ -135,9 +148,9 @@ class AmqpConsumer(Consumer):
             self._window = wanted
         if self._connection is None or is_near:
             return
-        if before:
+        if before and not self._is_stopped:
             self._unsubscribe()
-        if wanted:
+        if wanted and not self._is_stopped:
             self._subscribe()
 
     def _unsubscribe(self) -> None:
@@ -163,7 +176,46 @@ class AmqpConsumer(Consumer):
             self._next_tick = now + TICK
         if not self._window:
             limit = self._return_unwanted()
-        return [self._delivery(arrived.popleft()) for _ in range(min(limit, len(arrived)))]
+        self._make_way(limit, now)
+        found = [arrived.popleft() for _ in range(min(limit, len(arrived)))]
+        taken = [self._delivery(arrival) for arrival in found]
+        worn = [
+            delivery
+            for delivery, arrival in zip(taken, found, strict=True)
+            if arrival.redelivered and returns_of(arrival) >= MOST_RETURNS
+        ]
+        return self._renew(taken, worn) if worn else taken
+
+    def _renew(self, taken: list[Delivery], worn: list[Delivery]) -> list[Delivery]:
+        """Publish anew what RabbitMQ would drop after a few more returns; return those of `taken` that go on here."""
+        publisher = Publisher(self._url)
+        try:
+            publisher.publish([anew(delivery) for delivery in worn])
+        except CeleryError:  # it may be examined, and stored, before it comes back too often
+            return taken
+        finally:
+            publisher.drop()
+        self.settle(worn)
+        logger.warning("%d messages came back from RabbitMQ %d times: published anew.", len(worn), MOST_RETURNS)
+        return [delivery for delivery in taken if delivery not in worn]
+
+    def _make_way(self, limit: int, now: float) -> None:
+        """Let others have what we have no room for, and ask for nothing until we have: it may be for hours.
+
+        RabbitMQ would close the channel for what lies here unsettled, after its consumer_timeout.
+        """
+        if limit > 0:
+            self._crowded_since = float("inf")
+            if self._is_stopped and self._window:
+                self._is_stopped = False
+                self._subscribe()
+        elif self._inbox.arrived:
+            self._crowded_since = min(self._crowded_since, now)
+            if now - self._crowded_since >= CROWDED and not self._is_stopped:
+                self._is_stopped = True
+                self._unsubscribe()
+            if self._is_stopped:
+                self._return_unwanted()
 
     def _return_unwanted(self) -> int:
         """Return what a subscription that has ended still delivered: others wait for it. There is nothing to take."""
@@ -180,7 +232,7 @@ class AmqpConsumer(Consumer):
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge what lies below the first open tag in one frame, and hold the rest back for a moment."""
-        settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self._is_open(delivery))
+        settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self.may_settle(delivery))
         self._write(settlement(self._channel.channel_id, ACK, settled))
         if not self._ledger.holds_back:
             self._hold_until = float("inf")
@@ -193,7 +245,7 @@ class AmqpConsumer(Consumer):
 
     def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Acknowledge, and wait for an answer that RabbitMQ gives only after it has read the acknowledgements."""
-        mine = [delivery for delivery in deliveries if self._is_open(delivery)]
+        mine = [delivery for delivery in deliveries if self.may_settle(delivery)]
         self._answer(ACK, mine)
         if mine:
             self._send_qos()
@@ -206,7 +258,7 @@ class AmqpConsumer(Consumer):
     def _answer(self, verb: int, deliveries: Iterable[Delivery]) -> None:
         """Settle at once. What was held back goes first: a frame for many must not take it along."""
         held_back = self._ledger.rest()
-        settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self._is_open(delivery))
+        settled = self._ledger.settle(delivery.tag[1] for delivery in deliveries if self.may_settle(delivery))
         settled += self._ledger.rest()
         self._write(
             settlement(self._channel.channel_id, ACK, held_back) + settlement(self._channel.channel_id, verb, settled)
@@ -220,7 +272,8 @@ class AmqpConsumer(Consumer):
         """Acknowledge what was held back in vain: something below it takes long."""
         self._write(settlement(self._channel.channel_id, ACK, self._ledger.rest()))
 
-    def _is_open(self, delivery: Delivery) -> bool:
+    def may_settle(self, delivery: Delivery) -> bool:
+        """Tell whether RabbitMQ waits for our word on a delivery."""
         return delivery.tag is not None and delivery.tag[0] == self._epoch and delivery.tag[1] in self._ledger
 
     def next_poll(self) -> float:

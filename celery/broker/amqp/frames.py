@@ -7,9 +7,11 @@ go out in one call. No input and output here.
 from collections import deque
 from collections.abc import Callable, Iterable
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - a class
 from typing import Any, Final, NamedTuple
 
 from amqp import spec
+from amqp.exceptions import FrameSyntaxError
 from amqp.serialization import decode_properties_basic, dumps
 
 #: Type, channel and payload.
@@ -40,6 +42,7 @@ class Inbox:
     """The reader of frames on a connection that consumes: deliveries pile up in `arrived`, the rest is amqp's business.
 
     Nothing in a message is trusted. Properties that nobody can read are left out; decoding the message then says so.
+    What the server itself has written and nobody can read ends the connection: FrameSyntaxError.
     """
 
     def __init__(self) -> None:
@@ -58,7 +61,12 @@ class Inbox:
 
     def __call__(self, frame: Frame) -> bool:
         """Handle one frame; True if it completed something."""
-        kind, channel, payload = frame
+        try:
+            return self._read(*frame)
+        except (StructError, IndexError, UnicodeDecodeError) as error:
+            raise FrameSyntaxError(f"the server sent a frame that is none of AMQP's: {error}") from error
+
+    def _read(self, kind: int, channel: int, payload: bytes) -> bool:
         self._connection.bytes_recv += 1
         if kind == METHOD:
             return self._read_method(channel, payload)
@@ -114,9 +122,9 @@ def settlement(channel: int, verb: int, settled: Iterable[tuple[int, bool]]) -> 
     )
 
 
-def opening(channel: int, exchange: str, queue: str) -> bytes:
-    """Return the frame of basic.publish, mandatory."""
-    payload: bytes = dumps("BBBssbb", (60, 40, 0, exchange, queue, True, False))
+def opening(channel: int, exchange: str, queue: str, *, mandatory: bool = True) -> bytes:
+    """Return the frame of basic.publish; what is `mandatory` and reaches no queue is returned."""
+    payload: bytes = dumps("BBBssbb", (60, 40, 0, exchange, queue, mandatory, False))
     return ENVELOPE.pack(METHOD, channel, len(payload)) + payload + _END
 
 

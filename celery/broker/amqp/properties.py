@@ -20,9 +20,11 @@ PERSISTENT: Final = b"\x02"
 MAX_COUNT: Final = 2**15 - 2
 #: The type of a message that names none: nobody decodes it, and the failure says so.
 UNTYPED: Final = "application/data"
+#: The header in which a quorum queue counts how often a message has come back.
+RETURNS: Final = "x-delivery-count"
 #: Headers that say nothing of the call: our counters, RabbitMQ's, and what would pass for the type of the message.
 DROPPED: Final = frozenset({wire.ATTEMPT, wire.CRASHES, wire.STARTS, wire.RELAYED}) | {
-    "x-delivery-count",
+    RETURNS,
     "x-acquired-count",
     "content-type",
     "content-encoding",
@@ -106,10 +108,35 @@ def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
         headers=packed(properties, headers),
         body=arrival.body,
         tag=tag,
-        suspect=arrival.redelivered or starts > 0,
+        suspect=arrival.redelivered or starts > 0 or headers.get(wire.RELAYED) == wire.SUSPECT,
         relayed=wire.RELAYED in headers,
         starts=starts,
         crashes=wire.sane(headers.get(wire.CRASHES), MAX_COUNT),
+    )
+
+
+def returns_of(arrival: Arrival) -> int:
+    """Return how often a quorum queue says that this message has come back."""
+    headers = arrival.properties.get("application_headers") or {}
+    return wire.sane(headers.get(RETURNS), MAX_COUNT)
+
+
+def anew(delivery: Delivery) -> Message:
+    """Return a delivery as a message to be published once more, still a suspect."""
+    content_type, encoding, headers = wire.unpack_headers(delivery.headers)
+    if delivery.starts:
+        headers[wire.STARTS] = delivery.starts
+    return Message(
+        task_id=delivery.task_id,
+        task="",
+        body=delivery.body,
+        queue=delivery.queue,
+        attempt=delivery.attempt,
+        priority=-delivery.rank or None,
+        headers={**headers, wire.RELAYED: wire.SUSPECT},
+        content_type=content_type,
+        content_encoding=encoding,
+        crashes=delivery.crashes,
     )
 
 

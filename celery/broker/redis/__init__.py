@@ -246,7 +246,7 @@ class RedisConsumer(Consumer):
 
     def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Acknowledge, and return those that were still ours to acknowledge."""
-        mine = [delivery for delivery in deliveries if self._is_open(delivery)]
+        mine = [delivery for delivery in deliveries if self.may_settle(delivery)]
         answers = self._ask(settled=self._struck(mine))
         return [delivery for delivery, was_held in zip(mine, answers, strict=True) if was_held]
 
@@ -259,11 +259,12 @@ class RedisConsumer(Consumer):
                 with suppress(RefusedError):
                     self._ask("PUBLISH", hint_of(self._address, queue), "")
 
-    def _is_open(self, delivery: Delivery) -> bool:
+    def may_settle(self, delivery: Delivery) -> bool:
+        """Tell whether a delivery came on the connection that stands now, and is in our hands."""
         return delivery.tag is not None and delivery.tag[0] == self._epoch and delivery.tag[1] in self._open
 
     def _struck(self, deliveries: Iterable[Delivery]) -> list[int]:
-        numbers = [delivery.tag[1] for delivery in deliveries if self._is_open(delivery)]
+        numbers = [delivery.tag[1] for delivery in deliveries if self.may_settle(delivery)]
         self._open.difference_update(numbers)
         return numbers
 

@@ -1,5 +1,6 @@
 """Publishing to Redis: one connection a thread, many messages in one command, every answer waited for."""
 
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from celery import conf
 from celery import message as wire
+from celery.broker.base import Passed
 from celery.broker.redis.connection import DISCONNECTED, Address, Line, RedisError, explained
 from celery.broker.redis.envelope import envelope_of, step_of
 from celery.exceptions import CeleryError
@@ -31,17 +33,33 @@ class Publisher:
         Waits CELERY_PUBLISH_TIMEOUT seconds for each answer. If the connection is lost, the page that was not answered
         is published once more: these may be second copies, and say so in a header.
         """
-        if not messages:
-            return
-        with self._explaining():
-            for page in pages(messages):
-                line = self._connected()
-                try:
-                    put(line, self._address, page)
-                except DISCONNECTED:
-                    self.drop()
-                    again = [replace(one, headers={**one.headers, wire.RELAYED: 1}) for one in page]
-                    put(self._connected(), self._address, again)
+        if messages:
+            with self._explaining():
+                for page in pages(messages):
+                    self._put(page)
+
+    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
+        """Publish until `deadline`, page by page, and tell what has arrived."""
+        arrived = 0
+        try:
+            with self._explaining():
+                for page in pages(messages):
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
+                    self._put(page)
+                    arrived += len(page)
+        except CeleryError as error:
+            return Passed(arrived=range(arrived), error=error)
+        return Passed(arrived=range(arrived))
+
+    def _put(self, page: Sequence[Message]) -> None:
+        line = self._connected()
+        try:
+            put(line, self._address, page)
+        except DISCONNECTED:
+            self.drop()
+            again = [replace(one, headers={**one.headers, wire.RELAYED: 1}) for one in page]
+            put(self._connected(), self._address, again)
 
     def depth(self, queue: str) -> int:
         """Return the number of ready messages in `queue`. Raises BrokerUnreachable."""

@@ -4,6 +4,7 @@ Fencing: whatever changes a row that a worker holds says ``AND owner = me``; the
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, ClassVar, Final
@@ -35,6 +36,8 @@ INCOMING: Final = Merge(
     decides_by=("owner", "visible_at"),
     may_replace=lambda stored, _new: None not in stored,
 )
+#: Where what we hold is no copy of a relay's: a row stays as it is, whoever has it.
+STAYING: Final = replace(INCOMING, condition="FALSE", may_replace=lambda *_: False)
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 DUE: Final = "visible_at <= %s AND owner IS NULL AND dead_at IS NULL ORDER BY visible_at"
@@ -61,6 +64,9 @@ class Hints:
 class Store(WorkerRows):
     """The table of messages in one database."""
 
+    #: What is asked of a row that is claimed, and of one that is to be published.
+    taken = TAKEN
+    relayed = f"task, {TAKEN}"
     #: Appended to a SELECT that must not wait for rows that others hold.
     skip_locked = ""
     #: The order in which the relay takes what is ready; a database needs an index that has it.
@@ -72,22 +78,27 @@ class Store(WorkerRows):
     # -- producing
 
     def insert(
-        self, messages: Iterable[Message], *, owner: str | None = None, hold: datetime | None = None
+        self,
+        messages: Iterable[Message],
+        *,
+        owner: str | None = None,
+        hold: datetime | None = None,
+        takes_over: bool = True,
     ) -> list[int]:
         """Keep `messages` and return the ids of their rows; one whose id and attempt have a row already is left out.
 
-        A row that a relay is just publishing is no such row: its copy is what we hold, and it takes our state over.
+        A row that a relay is just publishing is no such row, if we may take it over: its copy is what we hold.
         `hold` makes rows without a moment of their own invisible until then. Raises SchemaMissing.
         """
         ids: list[int] = []
         pending = iter(messages)
         while page := list(islice(pending, PAGE)):
             rows = {(message.task_id, message.attempt): self._row(message, owner, hold) for message in reversed(page)}
-            ids += self._insert_page(list(reversed(rows.values())))
+            ids += self._insert_page(list(reversed(rows.values())), INCOMING if takes_over else STAYING)
         return ids
 
-    def _insert_page(self, rows: Sequence[Row]) -> list[int]:
-        return self.merge(INCOMING, rows)
+    def _insert_page(self, rows: Sequence[Row], rule: Merge) -> list[int]:
+        return self.merge(rule, rows)
 
     def _row(self, message: Message, owner: str | None, hold: datetime | None) -> tuple[Any, ...]:
         moment = self.moment(now())
@@ -127,12 +138,20 @@ class Store(WorkerRows):
             if not self.has_lease(owner):
                 return []
             which = f"{self.through('celery_message_ready')} WHERE queue = %s AND {READY} ORDER BY rank, id LIMIT %s"
-            rows = self._change_some("owner = %s", [owner], which, [queue, limit], answer=TAKEN)
+            rows = self._change_some("owner = %s", [owner], which, [queue, limit], answer=self.taken)
         return deliveries(rows)
 
     def finish(self, owner: str, ids: Sequence[int]) -> set[int]:
         """Delete messages that `owner` holds and return the ids that were really its own."""
         return self._own(self.deleting, owner, ids)
+
+    def held(self, owner: str, ids: Sequence[int]) -> set[int]:
+        """Return those of the rows `ids` that `owner` holds. Only a look: nothing is locked."""
+        if not ids:
+            return set()
+        among, wanted = self.among(ids)
+        found = self.rows(f"SELECT id FROM {TABLE} WHERE id {among} AND owner = %s", [*wanted, owner])
+        return {row_id for (row_id,) in found}
 
     def release(self, owner: str, ids: Sequence[int], *, marked: bool = False) -> set[int]:
         """Give messages back, clean and uncounted. `marked` ones lose the start mark that this worker had put."""
@@ -187,10 +206,14 @@ class Store(WorkerRows):
         return {row_id for (row_id,) in self.rows(statement, [*values, *wanted, owner])}
 
     def release_all_but(self, owner: str, ids: Collection[int]) -> int:
-        """Give back, as suspects, what `owner` holds without knowing: claims whose answer was lost."""
-        among, values = self.among(list(ids))
-        statement = f"{self._of_owners} SET owner = NULL, suspect = TRUE WHERE owner = %s AND visible_at IS NULL"
-        return self.run(f"{statement} AND NOT (id {among})", [owner, *values])
+        """Give back, as suspects, what `owner` holds without knowing: claims whose answer was lost.
+
+        Looks before it writes, and writes by id: a statement that the server carries out late, when its client has long
+        asked again, must not hit what was claimed meanwhile.
+        """
+        held = f"SELECT id FROM {self.through('celery_message_owner')} WHERE owner = %s AND visible_at IS NULL"
+        unknown = {row_id for (row_id,) in self.rows(held, [owner])}.difference(ids)
+        return len(self._own(f"{self.updating} SET owner = NULL, suspect = TRUE", owner, sorted(unknown)))
 
     # -- the steward's chores
 
@@ -217,7 +240,7 @@ class Store(WorkerRows):
     def _take(self, owner: str, now: datetime, which: str, values: list[Any], limit: int) -> list[tuple[Any, ...]]:
         change = "owner = %s, visible_at = %s"
         claim = [owner, self.moment(now)]
-        return self._change_some(change, claim, f"{which} LIMIT %s", [*values, limit], answer=f"task, {TAKEN}")
+        return self._change_some(change, claim, f"{which} LIMIT %s", [*values, limit], answer=self.relayed)
 
     @property
     def _ready_for_relay(self) -> str:
@@ -236,7 +259,7 @@ class Store(WorkerRows):
     def lock_rows(self, ids: Sequence[int]) -> list[tuple[int, Message]]:
         """Return those of `ids` that nobody holds, kept from others until the caller's transaction ends."""
         among, values = self.among(ids)
-        statement = f"SELECT task, {TAKEN} FROM {TABLE} WHERE id {among} AND owner IS NULL{self.skip_locked}"
+        statement = f"SELECT {self.relayed} FROM {TABLE} WHERE id {among} AND owner IS NULL{self.skip_locked}"
         return [relayed_message(row) for row in self.rows(statement, values)]
 
     def delete_rows(self, ids: Sequence[int]) -> None:
@@ -247,6 +270,10 @@ class Store(WorkerRows):
     def drop_relay_claims(self, owner: str) -> int:
         """Let go of what an interrupted relay of this worker had claimed."""
         return self.run(f"{self._of_owners} SET owner = NULL WHERE owner = %s AND visible_at IS NOT NULL", [owner])
+
+    def clear_away(self) -> bool:
+        """Make room usable again that deleted messages have left, where the database has to be told. False: in vain."""
+        return True
 
     def next_due(self) -> datetime | None:
         """Return the earliest moment for which a message waits."""
@@ -259,19 +286,24 @@ class Store(WorkerRows):
 
 
 def as_bytes(body: Any) -> bytes:
-    """Return a body as bytes, also where somebody stored it as text."""
-    return body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
+    """Return a body as bytes, also where somebody stored it as text, or as a number, which SQLite keeps as it is."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    return f"{body}".encode("utf-8", "surrogateescape")
 
 
 def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
-    """Return claimed rows as deliveries, in the order of the queue (an UPDATE answers in any order)."""
+    """Return claimed rows as deliveries, in the order of the queue (an UPDATE answers in any order).
+
+    What is no name, no text or no count is made one: SQLite keeps values of any type in any column.
+    """
     found = [
         Delivery(
-            task_id,
+            wire.name_in(task_id),
             wire.sane(attempt, wire.LARGEST_ATTEMPT),
-            queue,
+            wire.name_in(queue),
             _rank(rank),
-            headers,
+            _packed(headers),
             as_bytes(body),
             row_id,
             suspect=bool(suspect),
@@ -283,22 +315,31 @@ def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
     return sorted(found, key=lambda delivery: (delivery.rank, delivery.row_id))
 
 
+def _packed(headers: Any) -> str:
+    """Return the headers of a row; none where a row holds no text, or one that no encoding has."""
+    try:
+        return headers.decode() if isinstance(headers, bytes) else str(headers.encode(), "utf-8")
+    except (AttributeError, UnicodeError):
+        return ""
+
+
 def _rank(value: Any) -> int:
     """Return the rank of a row; 0, the usual one, for what no 16-bit column would hold."""
     return value if type(value) is int and abs(value) <= wire.LARGEST_COUNT else 0
 
 
 def relayed_message(row: tuple[Any, ...]) -> tuple[int, Message]:
-    """Return a row as its id and the message to publish; the counters travel as headers."""
-    task, task_id, attempt, queue, rank, packed, body, row_id, _suspect, starts, crashes = row
-    content_type, encoding, headers = wire.unpack_headers(packed)
+    """Return a row as its id and the message to publish; the counters travel as headers, and that it is a suspect."""
+    task, task_id, attempt, queue, rank, packed, body, row_id, suspect, starts, crashes = row
+    content_type, encoding, headers = wire.unpack_headers(_packed(packed))
     headers = {name: value for name, value in headers.items() if name not in wire.COUNTERS}
-    counters = {wire.RELAYED: 1, wire.STARTS: wire.sane(starts), wire.CRASHES: wire.sane(crashes)}
+    relayed = 2 if suspect else 1  # its workers were lost: the copy must be marked before it runs again
+    counters = {wire.RELAYED: relayed, wire.STARTS: wire.sane(starts), wire.CRASHES: wire.sane(crashes)}
     return row_id, Message(
-        task_id=task_id,
-        task=task,
+        task_id=wire.name_in(task_id),
+        task=wire.name_in(task),
         body=as_bytes(body),
-        queue=queue,
+        queue=wire.name_in(queue),
         attempt=wire.sane(attempt, wire.LARGEST_ATTEMPT) or 1,
         priority=-_rank(rank) or None,
         headers={**headers, **{name: count for name, count in counters.items() if count}},

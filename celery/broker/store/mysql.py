@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from django.core.checks import CheckMessage, Warning  # noqa: A004 - Django's name
-from django.db import DataError, IntegrityError, connections, transaction
+from django.db import DataError, IntegrityError, OperationalError, connections, transaction
 
 from celery.broker.store.base import READY, TAKEN, Store, relayed_message
 from celery.broker.store.statements import Merge, Row
@@ -22,6 +22,8 @@ from celery.message import Delivery, Message
 READ_COMMITTED: Final = "read committed"
 #: ER_DUP_ENTRY
 DUPLICATE: Final = 1062
+#: ER_CHECKREAD of MariaDB under REPEATABLE READ, ER_LOCK_DEADLOCK
+CONFLICTS: Final = frozenset({1020, 1213})
 #: The indexes by which rows are found that a `Merge` may overwrite.
 UNIQUE: Final = {TABLE: "celery_message_attempt", "celery_taskmeta": "task_id"}
 #: Times that a row may appear and vanish between our look and our insert.
@@ -89,6 +91,10 @@ class MysqlStore(Store):
             return None
         return f"{connection.display_name} {'.'.join(map(str, connection.mysql_version))} cannot skip locked rows"
 
+    def is_conflict(self, error: Exception) -> bool:
+        """Tell it by the number."""
+        return bool(error.args) and error.args[0] in CONFLICTS
+
     # -- consuming
 
     def claim(self, owner: str, queue: str, limit: int) -> list[Delivery]:
@@ -124,18 +130,6 @@ class MysqlStore(Store):
         """Delete rows that the caller's transaction has locked."""
         self.run(self.deleting, [_ids(ids)])
 
-    def retire_orphans(self) -> int:
-        """Give back what is held in the name of workers that have no row.
-
-        First a look at one snapshot of both tables: an UPDATE would compare the newest messages with older workers.
-        """
-        lost = self.rows(
-            f"SELECT DISTINCT owner FROM {TABLE} WHERE owner IS NOT NULL"
-            " AND owner NOT IN (SELECT owner FROM celery_worker)",
-            [],
-        )
-        return sum(self._give_back_all("owner = %s", [owner]) for (owner,) in lost)
-
     # -- inserting what may be there already
 
     def merge(self, rule: Merge, rows: Sequence[Row]) -> list[Any]:
@@ -159,7 +153,7 @@ class MysqlStore(Store):
                     better = [row for row, (_, *old) in known if rule.may_replace(old, row)]
                     self._overwrite(rule, better)
                     return won + [stored[_key(rule, row)][0] for row in better]
-        raise IntegrityError(DUPLICATE, f"rows of {rule.table} appear and vanish too quickly to be written")
+        raise OperationalError(DUPLICATE, f"rows of {rule.table} appear and vanish too quickly to be written")
 
     def _insert_new(self, rule: Merge, rows: Sequence[Row]) -> list[Any] | None:
         """Insert rows that have none yet and return their answers; nothing and None if one of them has."""

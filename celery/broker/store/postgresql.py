@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from django.db import connections, transaction
 
-from celery.broker.store.base import INCOMING, READY, TAKEN, Hints, Store, deliveries
-from celery.broker.store.statements import Row
+from celery.broker.store.base import READY, TAKEN, Hints, Store, deliveries
+from celery.broker.store.statements import Merge, Row
 from celery.broker.store.workers import TABLE
 from celery.message import Delivery
 
@@ -84,11 +84,11 @@ class PostgresqlStore(Store):
         cause = error.__cause__
         return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in CONFLICTS
 
-    def _insert_page(self, rows: Sequence[Row]) -> list[int]:
+    def _insert_page(self, rows: Sequence[Row], rule: Merge) -> list[int]:
         if connections[self.alias].in_atomic_block:
             self._poke_after_commit()
-            return super()._insert_page(rows)
-        statement, parameters = self.merging(INCOMING, rows)
+            return super()._insert_page(rows, rule)
+        statement, parameters = self.merging(rule, rows)
         poking = f"WITH new AS ({statement}), poke AS ({POKE}) SELECT id, (SELECT COUNT(*) FROM poke) FROM new"
         return [row_id for row_id, _ in self.rows(poking, parameters)]
 

@@ -5,7 +5,7 @@ taking the write lock.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.db import connections, transaction
 
@@ -14,6 +14,12 @@ from celery.broker.store.statements import Merge, Row
 from celery.broker.store.workers import TABLE
 from celery.message import Delivery
 from celery.platform import FileWatch, has_open
+
+#: Texts are asked for as bytes: one that is not UTF-8 would fail the whole page, again and again.
+TAKEN: Final = (
+    "CAST(task_id AS BLOB), attempt, CAST(queue AS BLOB), rank, CAST(headers AS BLOB), CAST(body AS BLOB),"
+    " id, suspect, starts, crashes"
+)
 
 
 class FileHints(Hints):
@@ -43,6 +49,9 @@ class SqliteStore(Store):
     Python keeps the last 128 statements of each connection prepared, and each number of rows would be a statement of
     its own, the larger ones of 300 KB. So rows come in numbers that are powers of two, of which there are nine.
     """
+
+    taken = TAKEN
+    relayed = f"CAST(task AS BLOB), {TAKEN}"
 
     def claim(self, owner: str, queue: str, limit: int) -> list[Delivery]:
         """Take messages as `Store.claim` does, after a look that takes no lock."""

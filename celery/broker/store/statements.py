@@ -87,6 +87,10 @@ class Statements:
             text = f"the tables of celery are missing or too old in DATABASES[{self.alias!r}]: run `manage.py migrate`"
             raise SchemaMissing(text) from error
 
+    def is_conflict(self, error: Exception) -> bool:  # noqa: ARG002 - for databases that have such errors
+        """Tell whether a transaction failed only because of another: nothing was changed, and it may be repeated."""
+        return False
+
     def merge(self, rule: Merge, rows: Sequence[Row]) -> list[Any]:
         """Insert `rows`, whose keys differ, or overwrite by `rule`; return the answers of those that won.
 

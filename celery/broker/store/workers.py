@@ -64,8 +64,18 @@ class WorkerRows(Statements):
             return self._give_back_all("owner = %s", [owner])
 
     def retire_orphans(self) -> int:
-        """Give back what is held in the name of workers that have no row."""
-        return self._give_back_all("owner IS NOT NULL AND owner NOT IN (SELECT owner FROM celery_worker)", [])
+        """Give back what is held in the name of workers that have no row.
+
+        First a look, at one snapshot of both tables: an UPDATE that had to wait for a row would compare its newest
+        owner with the workers of before, and take it from one that has just begun. Where nobody is lost, nothing is
+        locked.
+        """
+        lost = self.rows(
+            f"SELECT DISTINCT owner FROM {TABLE} WHERE owner IS NOT NULL"
+            " AND owner NOT IN (SELECT owner FROM celery_worker)",
+            [],
+        )
+        return sum(self._give_back_all("owner = %s", [owner]) for (owner,) in lost)
 
     def _give_back_all(self, condition: str, values: list[Any]) -> int:
         change = "owner = NULL, suspect = (suspect OR visible_at IS NULL)"

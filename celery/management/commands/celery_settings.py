@@ -16,7 +16,7 @@ from django.db import connections
 
 from celery import backends, broker, conf
 from celery.bin.options import OPTIONS, Option
-from celery.checks.values import HIDDEN, is_secret, without_password
+from celery.checks.values import HIDDEN, is_secret, shown, without_password
 from celery.conf.setting import Setting
 from celery.management.output import table
 
@@ -26,6 +26,7 @@ CONFIGURED: Final = "settings"
 #: Names of settings in the text of a check.
 NAME: Final = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 PLAIN: Final = (str, int, float, bool, type(None))
+MOST_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +129,27 @@ def _shown(setting: Setting, value: Any) -> Any:
         return HIDDEN
     if isinstance(value, str):
         return without_password(value)
-    return value if isinstance(value, PLAIN) else _shown_many(value)
+    return value if isinstance(value, PLAIN) and not _is_endless(value) else _shown_many(value)
+
+
+def _is_endless(value: Any) -> bool:
+    """Tell whether it is a number of more digits than Python writes."""
+    return isinstance(value, int) and value.bit_length() > MOST_BITS
 
 
 def _shown_many(value: Any) -> Any:
     if isinstance(value, set):
-        return sorted(without_password(str(one)) for one in value)
+        return sorted(_described(one) for one in value)
     if isinstance(value, list | tuple):
-        return [without_password(str(one)) for one in value]
-    return without_password(str(value))
+        return [_described(one) for one in value]
+    return _described(value)
+
+
+def _described(value: Any) -> str:
+    try:
+        return without_password(str(value))
+    except Exception:  # noqa: BLE001 - a setting of a wrong type, whose text may be anything
+        return shown(value)
 
 
 # -- what follows from them
@@ -149,7 +162,7 @@ def _places() -> dict[str, Any]:
         "broker": _attempt(lambda: _path(broker.current())),
         "backend": _attempt(lambda: _path(backends.default())),
         "messages": _database(messages),
-        "results": _database(results) or (_cache() if conf.BACKEND == "cache" else None),
+        "results": _database(results) or (_cache(conf.CACHE_ALIAS) if conf.BACKEND == "cache" else None),
     }
 
 
@@ -169,8 +182,8 @@ def _database(alias: str | None) -> dict[str, str] | None:
     return {"database": str(alias), "vendor": vendor} if vendor else None
 
 
-def _cache() -> dict[str, Any]:
-    return {"cache": conf.CACHE_ALIAS, "class": caches.settings.get(conf.CACHE_ALIAS, {}).get("BACKEND")}
+def _cache(alias: Any) -> dict[str, Any] | None:
+    return {"cache": alias, "class": caches.settings.get(alias, {}).get("BACKEND")} if isinstance(alias, str) else None
 
 
 # -- what the checks say
