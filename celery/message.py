@@ -23,6 +23,8 @@ from celery.exceptions import MessageTooLarge, UndecodableMessage, UnsendableArg
 
 JSON: Final = "application/json"
 LONGEST_NAME: Final = 255
+#: Objects and lists in headers: fewer than there are levels of Python's stack.
+MOST_CONTAINERS: Final = 200
 #: The columns of starts and crashes are 16-bit numbers, that of attempts is a 32-bit one.
 LARGEST_COUNT: Final = 2**15 - 1
 LARGEST_ATTEMPT: Final = 2**31 - 1
@@ -165,15 +167,17 @@ def pack_headers(message: Message) -> str:
     """Return headers and content type as one text for a row: empty when all is at its default."""
     extras: dict[str, Any] = dict(message.headers)
     if message.content_type != JSON:
-        extras["content-type"] = message.content_type
-        extras["content-encoding"] = message.content_encoding
+        extras |= {"content-type": message.content_type, "content-encoding": message.content_encoding}
     return to_json(extras) if extras else ""
 
 
 def unpack_headers(packed: str) -> tuple[str, str, dict[str, Any]]:
     """Return content type, content encoding and headers from `pack_headers`' text; defaults from any other text."""
+    if not packed or packed.count("{") + packed.count("[") > MOST_CONTAINERS:
+        return JSON, "utf-8", {}
     try:
-        headers = _named("headers", _typed("headers", from_json(packed), (dict,))) if packed else {}
+        headers = _named("headers", _typed("headers", from_json(packed), (dict,)))
+        to_json(headers)  # what can be read, and not be written again, would end whoever keeps the message
     except Exception:  # noqa: BLE001 - rows are untrusted; the body tells the rest
         headers = {}
     return str(headers.pop("content-type", JSON)), str(headers.pop("content-encoding", "utf-8")), headers
@@ -199,7 +203,7 @@ def from_json(text: str) -> Any:
 
 def _object_hook(mapping: dict[str, Any]) -> Any:
     if mapping.keys() == _MARKED and mapping["__type__"] == ESCAPED:
-        return dict(mapping["__value__"])
+        return _named(ESCAPED, dict(mapping["__value__"]))
     return kombu_object_hook(mapping)
 
 
@@ -221,8 +225,7 @@ def _carried(value: Any) -> Any:
 def _carried_mapping(mapping: dict[Any, Any]) -> dict[str, Any]:
     for key in mapping:
         if not isinstance(key, str):
-            text = f"the dictionary key {key!r} is of type {type(key).__name__}; JSON has only text keys"
-            raise TypeError(text)
+            raise TypeError(f"the dictionary key {key!r} is of type {type(key).__name__}; JSON has only text keys")
     carried = {key: _carried(value) for key, value in mapping.items()}
     if carried.keys() == _MARKED:
         return {"__type__": ESCAPED, "__value__": list(carried.items())}
@@ -293,8 +296,7 @@ def _call_of(data: Any, headers: Mapping[str, Any]) -> Call:
 
 def _typed(label: str, value: Any, types: tuple[type, ...]) -> Any:
     if not isinstance(value, types):
-        text = f"{label!r} of the message is of type {type(value).__name__}"
-        raise UndecodableMessage(text)
+        raise UndecodableMessage(f"{label!r} of the message is of type {type(value).__name__}")
     return value
 
 

@@ -9,7 +9,7 @@ same class name.
 import builtins
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import Any, Final
@@ -20,7 +20,8 @@ from celery.message import from_json, to_json
 LONGEST_TEXT: Final = 64_000
 #: The classes of Python itself, by identity: a class may say of itself what it likes, and its metaclass do anything.
 _BUILT_IN: Final = {id(one) for one in vars(builtins).values() if isinstance(one, type)}
-_CONTENTS_OF_CLASS: Final = type.__dict__["__dict__"].__get__
+_CONTENTS_OF_MODULE: Final[Callable[[Any], Mapping[str, Any]]] = vars(ModuleType)["__dict__"].__get__
+_CONTENTS_OF_CLASS: Final[Callable[[Any], Mapping[str, Any]]] = type.__dict__["__dict__"].__get__
 _ORDER_OF_CLASS: Final = type.__dict__["__mro__"].__get__
 _ATTRIBUTES: Final = vars(BaseException)["__dict__"].__get__
 _SET_ARGS: Final = vars(BaseException)["args"].__set__
@@ -151,7 +152,7 @@ def _imported_class(module: str, name: str) -> type[Exception] | None:
 
 def _contents(found: Any) -> Mapping[str, Any]:
     if issubclass(type(found), ModuleType):
-        return object.__getattribute__(found, "__dict__")
+        return _CONTENTS_OF_MODULE(found)
     return _CONTENTS_OF_CLASS(found) if _is_class(found) else {}
 
 

@@ -36,7 +36,7 @@ class TaskOptions:
     serializer: str | None = None
     #: True: DONE is not stored, so nobody can wait for it. RETRY and FAILURE are.
     ignore_result: bool = False
-    #: False: at most once. The message is settled before the task runs, so a fault may lose it.
+    #: False: at most once. It is marked before it starts, and never starts again: a fault ends it with WorkerLost.
     acks_late: bool = True
     #: How many retries it may have; None: any number.
     max_retries: int | None = 3

@@ -161,7 +161,7 @@ class Dispatcher:
             if held is None:
                 continue
             if answer == job.UNRUN and held.is_parking:
-                held.after_parking = partial(self._settle_early, [held])
+                held.after_parking = partial(self._start_once, [held])
             elif answer == job.UNRUN:
                 early.append(held)
             elif held.is_parked or held.is_parking:
@@ -173,40 +173,21 @@ class Dispatcher:
             member.works_alone = False
         self._window.note_settled(len(settled))
         self._intake.settle(settled)
-        self._settle_early(early)
+        self._start_once(early)
 
-    def _settle_early(self, early: list[Held]) -> None:
-        """Settle what must run at most once, and hand it over again only when that is certain."""
-        if self._is_draining:
-            for held in early:
-                self._give_back(held)
-            return
+    def _start_once(self, early: list[Held]) -> None:
+        """Have what must run at most once kept in a row that nobody starts again."""
         for held in early:
             held.is_parked = False
-            if held.delivery.row_id:
-                self._errands.ask(errands.START_ONCE, held)
-        self._acknowledge_early([held for held in early if not held.delivery.row_id])
-
-    def _acknowledge_early(self, early: list[Held]) -> None:
-        """Acknowledge to the broker. What is not open there comes again, or somebody else has its row."""
-        is_open = {held.number for held in early if self._intake.may_settle(held.delivery)}
-        settled = self._intake.settle_for_certain([held.delivery for held in early if held.number in is_open])
-        certain = {delivery.tag for delivery in settled or ()}
-        for held in early:
-            if held.delivery.tag in certain:
-                self._run_settled(held)
-            elif settled is None and held.number in is_open:  # the connection was lost: it may or may not come again
-                self._run_settled(held, is_certain=False)
+            if self._is_draining:
+                self._give_back(held)
             else:
-                self._forget(held)
+                self._errands.ask(errands.START_ONCE, held)
 
-    def _run_settled(self, held: Held, *, is_certain: bool = True) -> None:
+    def _run_settled(self, held: Held) -> None:
         held.flags |= job.SETTLED
         held.marked = False
-        held.delivery = held.delivery._replace(tag=None)
-        if not is_certain:
-            self._errands.ask(errands.ABANDONED, held, "its acknowledgement is not certain")
-        elif self._is_draining:
+        if self._is_draining:
             self._give_back(held)
         else:
             self._pending.append(held)
@@ -234,6 +215,7 @@ class Dispatcher:
             else:
                 held.note_parked()
         elif kind == errands.START_ONCE and verdict == errands.RUN:
+            self._replace_tag(held, row_id)
             self._run_settled(held)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
             self._run_examined(held, row_id)

@@ -18,13 +18,14 @@ MARK: Final = "mark"
 CRASHED: Final = "crashed"
 #: It ran into its hard time limit, and its child was killed: it has failed. SETTLE.
 OVERDUE: Final = "overdue"
-#: It must run at most once: mark its row so that it never starts again. RUN with the row, or SETTLE if it is not ours.
+#: It must run at most once: keep it in a row, marked so that it never starts again. RUN with the row; SETTLE if that is
+#: not ours, or the task is over.
 START_ONCE: Final = "start once"
 #: It was acknowledged before running and was then not run: tell who waits. SETTLE.
 ABANDONED: Final = "abandoned"
 #: It runs for very long: keep it in a row of ours. RUN with the row, or SETTLE if there is one already.
 PARK: Final = "park"
-#: Delete its row. RUN if it was ours.
+#: Delete its row. SETTLE.
 FINISH: Final = "finish"
 #: Give its row back, uncounted. SETTLE.
 RELEASE: Final = "release"

@@ -12,6 +12,8 @@ logger = logging.getLogger("celery.worker")
 
 #: A worker counts this many times within its lease.
 BEATS_PER_LEASE: Final = 3
+#: Of an interval: what sums of fractions may fall short of.
+NEARLY: Final = 0.01
 
 
 class Heartbeat:
@@ -38,16 +40,17 @@ class Heartbeat:
     def _look_at_others(self, elapsed: float) -> None:
         """Count only rounds in which we could write ourselves: when the database is away, nobody is dead.
 
-        A round counts as one interval at most: who was held up as long as we were gets time to say so. The sum is
-        reached by counting whole intervals, or nearly so.
+        A round counts as one interval at most, the shorter one of ours and theirs: who was held up as long as we were
+        gets time to say so. The sum is reached by counting whole intervals, or nearly so.
         """
         others = {row[0]: row for row in self._store.census() if row[0] != self._owner}
         seen, self._seen = self._seen, {}
         for owner, name, counter, lease in others.values():
-            known, silence = seen.get(owner, (counter, -elapsed))
-            silence = silence + elapsed if known == counter else 0.0
+            step = min(self.interval, lease / BEATS_PER_LEASE)
+            known, silence = seen.get(owner, (None, 0.0))
+            silence = silence + min(elapsed, step) if known == counter else 0.0
             self._seen[owner] = (counter, silence)
-            if silence > lease - self.interval / 2:
+            if silence >= lease - NEARLY * step:
                 self._take_over(owner, name, counter)
 
     def _take_over(self, owner: str, name: str, counter: int) -> None:

@@ -120,13 +120,6 @@ class Intake:
         """Tell whether the connection that it came on still stands."""
         return self._is_connected and self._consumer.may_settle(delivery)
 
-    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery] | None:
-        """Acknowledge, and return those that are certain to be gone; None if the connection was lost over it."""
-        if not deliveries or not self._is_connected:
-            return []
-        settled: list[Delivery] | None = self._guarded(self._consumer.settle_for_certain, deliveries)
-        return settled
-
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Return deliveries to their queue; those of a lost connection are there already."""
         if deliveries and self._is_connected:

@@ -147,8 +147,8 @@ def consequences(outcome: Outcome, *, worker: str, unknown_patience: float) -> C
     """Return what follows `outcome`; DESIGN's delivery promises, as far as a child sees them."""
     if outcome.kind == NOT_RUN:
         return Consequences(None, None, UNRUN)
-    if outcome.kind == CLOSED or (outcome.kind == states.DONE and outcome.ignore_result and outcome.attempt == 1):
-        return Consequences(None, None, SETTLE)  # a later attempt closes the RETRY of the one before, ignored or not
+    if outcome.kind == CLOSED or (outcome.kind == states.DONE and _leaves_nothing(outcome)):
+        return Consequences(None, None, SETTLE)
     if outcome.kind in states.CLOSED_STATES:
         return Consequences(_result(outcome, outcome.kind, worker), outcome.following, SETTLE)
     if outcome.kind == UNDECODABLE:
@@ -159,6 +159,11 @@ def consequences(outcome: Outcome, *, worker: str, unknown_patience: float) -> C
         return Consequences(None, _again(outcome, outcome.call.eta), SETTLE)
     text = f"no rule for an outcome of kind {outcome.kind}"
     raise ValueError(text)
+
+
+def _leaves_nothing(outcome: Outcome) -> bool:
+    """A later attempt closes the RETRY of the one before, and what runs at most once its copies: ignored or not."""
+    return outcome.ignore_result and outcome.attempt == 1 and not outcome.job.flags & SETTLED
 
 
 def _result(outcome: Outcome, state: str, worker: str) -> Result:

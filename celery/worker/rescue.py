@@ -57,6 +57,7 @@ class Rescue:
         """Carry out errands, those of one kind together, and return number, verdict and row of each."""
         answers = self._examine([one for one in asked if one.kind == errands.EXAMINE])
         answers += self._mark([one for one in asked if one.kind == errands.MARK])
+        answers += self._start_once([one for one in asked if one.kind == errands.START_ONCE])
         for one in asked:
             if one.kind == errands.CRASHED:
                 answers.append(self._count_crash(one))
@@ -68,8 +69,6 @@ class Rescue:
                 answers.append(self._park(one))
             elif one.kind == errands.FINISH:
                 answers.append(self._finish(one))
-            elif one.kind == errands.START_ONCE:
-                answers.append(self._start_once(one))
         return answers + self._release([one for one in asked if one.kind == errands.RELEASE])
 
     # -- suspects
@@ -170,10 +169,22 @@ class Rescue:
             self._announce_failure(one.delivery, error)
         return one.number, SETTLE, 0
 
-    def _start_once(self, one: Asked) -> Answer:
-        """Mark a row so that nobody starts it again, whatever dies. SETTLE: others have it."""
-        row_id = one.delivery.row_id
-        return one.number, RUN if self._store.mark_started(self._owner, row_id, starts=ONLY_START) else SETTLE, row_id
+    def _start_once(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Keep each in a row that nobody starts again, whatever dies. SETTLE: others have it, or it is over."""
+        if not asked:
+            return []
+        attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
+        closed = backends.default().closed(set(attempts))
+        with transaction.atomic(using=self._store.alias):
+            return [
+                self._settle(one) if attempt in closed else self._mark_for_good(one)
+                for one, attempt in zip(asked, attempts, strict=True)
+            ]
+
+    def _mark_for_good(self, one: Asked) -> Answer:
+        row_id = one.delivery.row_id or self._keep(one.delivery)
+        is_marked = row_id and self._store.mark_started(self._owner, row_id, starts=ONLY_START)
+        return (one.number, RUN, row_id) if is_marked else (one.number, SETTLE, 0)
 
     # -- time limits
 
@@ -226,12 +237,8 @@ class Rescue:
         return (one.number, RUN, row_id) if row_id else (one.number, SETTLE, 0)
 
     def _finish(self, one: Asked) -> Answer:
-        """Delete a row. RUN: it is gone by our own doing. SETTLE: others have taken it.
-
-        Nobody takes a row from an owner with a lease: one that is gone was deleted before, and the answer lost.
-        """
-        is_ours = self._store.finish(self._owner, [one.delivery.row_id]) or self._store.has_lease(self._owner)
-        return one.number, RUN if is_ours else SETTLE, 0
+        self._store.finish(self._owner, [one.delivery.row_id])
+        return one.number, SETTLE, 0
 
     def _release(self, asked: Sequence[Asked]) -> list[Answer]:
         for marked in (True, False):

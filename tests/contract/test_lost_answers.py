@@ -35,6 +35,7 @@ from celery.worker.writes import Planned
 
 BODY = encode(Call(task="shop.add", task_id="id", args=(1, 2)), "json")[2]
 MESSAGE = Message(task_id="id", task="shop.add", body=BODY, queue="celery")
+OTHER = "other"
 ME = "me"
 
 
@@ -218,13 +219,15 @@ def _ask(rescue: Rescue, kind: str, held: Held, detail: str = "") -> str:
     return verdict
 
 
-def test_an_at_most_once_job_whose_settling_was_not_answered_runs(kept: Store, delivery: Delivery) -> None:
+def test_an_at_most_once_job_whose_mark_was_not_answered_is_marked_once_more_and_runs(
+    kept: Store, delivery: Delivery
+) -> None:
     # given
     held = Held(1, delivery, 0.0)
-    assert _ask(Rescue(kept, ME, ME), errands.FINISH, held) == RUN
+    assert _ask(Rescue(kept, ME, ME), errands.START_ONCE, held) == RUN
 
     # then
-    assert _ask(Rescue(kept, ME, ME), errands.FINISH, held) == RUN
+    assert _ask(Rescue(kept, ME, ME), errands.START_ONCE, held) == RUN
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
@@ -237,7 +240,29 @@ def test_an_at_most_once_job_that_others_took_over_does_not_run_here(
         Row.objects.all().delete()
 
     # then
-    assert _ask(Rescue(kept, ME, ME), errands.FINISH, Held(1, delivery, 0.0)) == SETTLE
+    assert _ask(Rescue(kept, ME, ME), errands.START_ONCE, Held(1, delivery, 0.0)) == SETTLE
+
+
+def test_of_two_copies_of_an_at_most_once_message_of_a_broker_one_runs(kept: Store, delivery: Delivery) -> None:
+    """Whoever comes second finds the row, then the result; and a worker that is lost leaves a row that is dead."""
+    # given
+    Row.objects.all().delete()
+    copy = delivery._replace(row_id=0, tag=(1, 1))
+    mine, other = Held(1, copy._replace(tag=None), 0.0), Held(2, copy._replace(tag=None), 0.0)
+    assert _ask(Rescue(kept, ME, ME), errands.START_ONCE, mine) == RUN
+    kept.enlist(OTHER, name=OTHER, pid=1, queues=["celery"], concurrency=1, lease=30)
+
+    # then
+    assert _ask(Rescue(kept, OTHER, OTHER), errands.START_ONCE, other) == SETTLE
+
+    # when
+    kept.retire(ME)
+    (found,) = kept.claim(OTHER, "celery", 1)
+
+    # then
+    assert _ask(Rescue(kept, OTHER, OTHER), errands.EXAMINE, Held(3, found, 0.0)) == SETTLE
+    assert Row.objects.get().dead_at
+    assert _ask(Rescue(kept, OTHER, OTHER), errands.START_ONCE, other) == SETTLE
 
 
 # Claims, and statements that are carried out late

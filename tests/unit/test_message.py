@@ -385,6 +385,23 @@ class TestHeadersInARow:
     def test_nothing_special_takes_no_room(self) -> None:
         assert wire.pack_headers(message()) == ""
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            '{"__type__": "celery.mapping", "__value__": [[1, 2]]}',
+            '{"__type__": "uuid", "__value__": {"int": {"__type__": "decimal", "__value__": "5"}}}',
+            "[" * 480 + "]" * 480,
+        ],
+        ids=["a key that is no text", "a value without a text", "deep nesting"],
+    )
+    def test_what_could_be_read_and_not_be_written_again_is_left_out(self, value: str) -> None:
+        """Whoever keeps the message, as one that is dead for example, has to write its headers again."""
+        packed = f'{{"content-type": "text/plain", "odd": {value}}}'
+
+        content_type, encoding, headers = wire.unpack_headers(packed)
+
+        assert wire.pack_headers(message(content_type=content_type, content_encoding=encoding, headers=headers)) == ""
+
     def test_another_content_type_is_kept(self) -> None:
         packed = wire.pack_headers(
             message(content_type="application/x-yaml", content_encoding="utf-16", headers={"a": 1})

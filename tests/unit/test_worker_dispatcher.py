@@ -46,12 +46,6 @@ class Pretended(Consumer):
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         self.settled += deliveries
 
-    def settle_for_certain(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        if self.is_away:
-            raise ConnectionError("away")
-        self.settled += deliveries
-        return list(deliveries)
-
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         self.given_back += deliveries
 
@@ -614,7 +608,7 @@ def test_an_answer_for_a_job_that_is_forgotten_is_ignored(
     assert connected._held == {}
 
 
-def test_what_runs_at_most_once_is_acknowledged_for_certain_before_it_is_handed_over_again(
+def test_what_runs_at_most_once_is_acknowledged_once_it_has_a_row_and_is_handed_over_again(
     connected: Dispatcher, consumer: Pretended, hire: Hire
 ) -> None:
     # given
@@ -623,16 +617,22 @@ def test_what_runs_at_most_once_is_acknowledged_for_certain_before_it_is_handed_
 
     # when
     child.answers(running, job.UNRUN)
-    connected._hand_out()
+    (held,) = _open(connected, errands.START_ONCE)
+
+    # then
+    assert consumer.settled == []
+
+    # when
+    _answer(connected, held, errands.RUN, row_id=77)
 
     # then
     assert [delivery.task_id for delivery in consumer.settled] == ["id 1"]
     taken = child.takes()
     assert taken is not None
-    assert (taken.number, taken.flags) == (running, job.SETTLED)
+    assert (taken.number, taken.flags, taken.delivery.row_id) == (running, job.SETTLED, 77)
 
 
-def test_what_runs_at_most_once_is_not_run_but_told_of_when_the_connection_is_lost_over_its_acknowledgement(
+def test_what_runs_at_most_once_and_is_over_or_in_other_hands_is_acknowledged_and_not_run(
     connected: Dispatcher, consumer: Pretended, hire: Hire
 ) -> None:
     # given
@@ -640,20 +640,13 @@ def test_what_runs_at_most_once_is_not_run_but_told_of_when_the_connection_is_lo
     (running,) = _start(connected, child, _tag(1))
 
     # when
-    consumer.is_away = True
     child.answers(running, job.UNRUN)
-    connected._hand_out()
-
-    # then
-    assert child.takes() is None
-    ((kind, held, detail),) = connected._errands._open.values()
-    assert kind == errands.ABANDONED
-    assert "not certain" in detail
-
-    # when
+    (held,) = _open(connected, errands.START_ONCE)
     _answer(connected, held, errands.SETTLE)
 
     # then
+    assert [delivery.task_id for delivery in consumer.settled] == ["id 1"]
+    assert child.takes() is None
     assert connected._held == {}
 
 
@@ -840,10 +833,11 @@ def test_what_is_settled_already_still_runs_while_the_worker_stops_as_nobody_els
     child, other = hire(), hire()
     (running,) = _start(connected, child, _tag(1))
     child.answers(running, job.UNRUN)
+    (held,) = _open(connected, errands.START_ONCE)
 
     # when
     connected._drain()
-    connected._hand_out()
+    _answer(connected, held, errands.RUN, row_id=77)
 
     # then
     taken = child.takes() or other.takes()
@@ -858,10 +852,12 @@ def test_what_is_settled_already_is_told_of_when_the_last_child_of_a_stopping_wo
     child = hire()
     (running,) = _start(connected, child, _tag(1))
     child.answers(running, job.UNRUN)
+    (held,) = _open(connected, errands.START_ONCE)
 
     # when
     connected._drain()
     child.dies()
+    _answer(connected, held, errands.RUN, row_id=77)
 
     # then
     ((kind, held, detail),) = connected._errands._open.values()

@@ -209,3 +209,42 @@ def test_a_worker_that_another_one_took_over_is_forgotten(mine: Heartbeat, rows:
 
     # then
     assert mine._seen == {}
+
+
+def test_a_worker_with_a_much_shorter_lease_is_not_taken_over_at_first_sight(rows: Rows, clock: Clock) -> None:
+    # given
+    patient = Heartbeat(rows, "me", 600.0)  # type: ignore[arg-type]
+    rows.rows["hasty"] = ("hasty", 0, 30.0)
+
+    # when
+    for _ in range(20):
+        rows.count("hasty")
+        _live(patient, clock, 1)
+
+    # then
+    assert "hasty" in rows.rows
+
+    # when
+    _live(patient, clock, BEATS_PER_LEASE)
+
+    # then
+    assert "hasty" not in rows.rows
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(30.0, 600.0), (21.0, 30.0), (31.0, 31.0)])
+def test_nobody_is_taken_over_before_the_lease_is_over(
+    rows: Rows, clock: Clock, lost: list[str], ours: float, theirs: float
+) -> None:
+    """The other one's children start what they hold for as long as that."""
+    # given
+    mine = Heartbeat(rows, "me", ours)  # type: ignore[arg-type]
+    rows.rows["other"] = ("the other", 7, theirs)
+    _live(mine, clock, 1)
+    seen_at = clock.now
+
+    # when
+    while not lost:
+        _live(mine, clock, 1)
+
+    # then
+    assert theirs - 0.5 < clock.now - seen_at < theirs + mine.interval

@@ -232,3 +232,16 @@ def test_a_header_that_no_column_takes_is_no_name_of_a_task(name: object) -> Non
 
 def test_a_header_that_is_a_name_is_that_of_the_task() -> None:
     assert job.as_message(_delivery()._replace(headers='{"task": "shop.add"}')).task == "shop.add"
+
+
+def test_what_runs_at_most_once_leaves_a_result_even_if_that_is_ignored_for_a_copy_to_find() -> None:
+    # given
+    outcome = _outcome(states.DONE)
+    outcome.ignore_result = True
+    assert _follow(outcome).result is None
+
+    # when
+    outcome.job = outcome.job._replace(flags=job.SETTLED)
+
+    # then
+    assert _follow(outcome).result is not None

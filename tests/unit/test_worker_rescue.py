@@ -276,20 +276,13 @@ def test_a_message_that_is_kept_takes_its_start_marks_along(rows: Rows) -> None:
     assert [one.headers for one in rows.inserted] == [{"starts": 2}]
 
 
-def test_a_row_that_is_gone_was_deleted_by_ourselves_as_long_as_our_lease_holds(rows: Rows) -> None:
-    # then
-    assert _answer(rows, _asked(errands.FINISH, row_id=9)) == [(7, RUN, 0)]
-
-
-def test_finishing_tells_whether_the_row_was_ours(rows: Rows) -> None:
-    # given
-    rows.lease = False
-
+def test_finishing_deletes_the_row_whoever_asks_again(rows: Rows) -> None:
     # when
     answers = _answer(rows, _asked(errands.FINISH, number=1, row_id=1), _asked(errands.FINISH, number=2, row_id=9))
 
     # then
-    assert answers == [(1, RUN, 0), (2, SETTLE, 0)]
+    assert answers == [(1, SETTLE, 0), (2, SETTLE, 0)]
+    assert rows.did == [("finish", 1)]
 
 
 def test_what_must_run_at_most_once_is_marked_so_that_it_never_starts_again(rows: Rows) -> None:
@@ -299,8 +292,29 @@ def test_what_must_run_at_most_once_is_marked_so_that_it_never_starts_again(rows
     )
 
     # then
-    assert answers == [(1, RUN, 1), (2, SETTLE, 9)]
+    assert answers == [(1, RUN, 1), (2, SETTLE, 0)]
     assert rows.did == [("mark", 1, ONLY_START)]
+
+
+def test_what_must_run_at_most_once_gets_a_row_if_it_came_without_one(rows: Rows) -> None:
+    # when
+    answers = _answer(rows, _asked(errands.START_ONCE, number=1))
+
+    # then
+    assert answers == [(1, RUN, 101)]
+    assert rows.did == [("mark", 101, ONLY_START)]
+
+
+def test_what_must_run_at_most_once_does_not_run_when_a_copy_of_it_has(rows: Rows, results: Results) -> None:
+    # given
+    results.shut.add(("id", 1))
+
+    # when
+    answers = _answer(rows, _asked(errands.START_ONCE, number=1, row_id=1))
+
+    # then
+    assert answers == [(1, SETTLE, 0)]
+    assert rows.did == [("finish", 1)]
 
 
 def test_what_has_started_for_its_only_time_is_dead_and_not_started_again(rows: Rows, results: Results) -> None:

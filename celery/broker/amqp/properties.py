@@ -17,7 +17,6 @@ from celery.message import Delivery, Message
 #: The longest short string of AMQP, in bytes.
 SHORT: Final = 255
 PERSISTENT: Final = b"\x02"
-MAX_COUNT: Final = 2**15 - 2
 #: The type of a message that names none: nobody decodes it, and the failure says so.
 UNTYPED: Final = "application/data"
 #: The header in which a quorum queue counts how often a message has come back.
@@ -99,7 +98,7 @@ def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
     """Read a message."""
     properties = arrival.properties
     headers = properties.get("application_headers") or {}
-    starts = wire.sane(headers.get(wire.STARTS), MAX_COUNT)
+    starts = wire.sane(headers.get(wire.STARTS))
     return Delivery(
         task_id=task_id_of(properties, headers),
         attempt=wire.sane(headers.get(wire.ATTEMPT), wire.LARGEST_ATTEMPT),
@@ -111,14 +110,14 @@ def delivery_of(arrival: Arrival, queue: str, tag: tuple[int, int]) -> Delivery:
         suspect=arrival.redelivered or starts > 0 or headers.get(wire.RELAYED) == wire.SUSPECT,
         relayed=wire.RELAYED in headers,
         starts=starts,
-        crashes=wire.sane(headers.get(wire.CRASHES), MAX_COUNT),
+        crashes=wire.sane(headers.get(wire.CRASHES)),
     )
 
 
 def returns_of(arrival: Arrival) -> int:
     """Return how often a quorum queue says that this message has come back."""
     headers = arrival.properties.get("application_headers") or {}
-    return wire.sane(headers.get(RETURNS), MAX_COUNT)
+    return wire.sane(headers.get(RETURNS))
 
 
 def anew(delivery: Delivery) -> Message:
