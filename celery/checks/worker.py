@@ -23,6 +23,8 @@ USUAL_UMASKS: Final = frozenset({0o002, 0o007, 0o022, 0o027, 0o037, 0o066, 0o067
 SLICE: Final = 2.0
 #: Seconds for which a connection to SQLite waits for a lock: as we set it, and as Python does.
 SQLITE_TIMEOUTS: Final = {True: 20.0, False: 5.0}
+#: Seconds that a steward waits for the answer of any other database.
+ANSWER: Final = 20.0
 
 
 @checks.register("celery")
@@ -119,13 +121,13 @@ def _lease() -> Iterator[CheckMessage]:
     lease, patience = sound("LEASE"), sound("PUBLISH_TIMEOUT")
     if lease is None or patience is None:
         return
-    held_up = max([SLICE + patience if _is_relayed() else SLICE, *_sqlite_timeouts()])
+    held_up = max([SLICE + patience if _is_relayed() else SLICE, *_waits_for_databases()])
     if lease < held_up:
         yield checks.Warning(
-            f"CELERYD_LEASE = {lease:g} is short: a lock of SQLite, or a broker that does not answer, may hold up the "
-            f"proof of life of a worker for {held_up:g} s, and others would take over what it still works on.",
+            f"CELERYD_LEASE = {lease:g} is short: a lock in a database, or a broker that does not answer, may hold up "
+            f"the proof of life of a worker for {held_up:g} s, and others would take over what it still works on.",
             hint=f"Write CELERYD_LEASE = {held_up * 1.5:g} or more, or shorten that time: it is "
-            "CELERY_PUBLISH_TIMEOUT, or 'timeout' in the OPTIONS of SQLite.",
+            f"CELERY_PUBLISH_TIMEOUT, or 'timeout' in the OPTIONS of SQLite; other databases get {ANSWER:g} s.",
             id="celery.W020",
         )
 
@@ -135,12 +137,14 @@ def _is_relayed() -> bool:
     return not broker_url().startswith(("django://", "memory://"))
 
 
-def _sqlite_timeouts() -> Iterator[float]:
+def _waits_for_databases() -> Iterator[float]:
     for alias in used_aliases():
-        if connections[alias].vendor == "sqlite":
-            options = connections[alias].settings_dict.get("OPTIONS", {})
-            found = options.get("timeout", SQLITE_TIMEOUTS[bool(conf.SQLITE_TUNING)])
-            yield float(found) if isinstance(found, int | float) else 0.0
+        if connections[alias].vendor != "sqlite":
+            yield ANSWER
+            continue
+        options = connections[alias].settings_dict.get("OPTIONS", {})
+        found = options.get("timeout", SQLITE_TIMEOUTS[bool(conf.SQLITE_TUNING)])
+        yield float(found) if isinstance(found, int | float) else 0.0
 
 
 # -- e-mails

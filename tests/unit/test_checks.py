@@ -25,7 +25,7 @@ from celery.checks import worker
 from celery.checks.settings import OF_CELERY
 from celery.registry import tasks
 from celery.task import Task
-from celery.worker import relay
+from celery.worker import deadlines, relay
 from tests.shop import urls
 
 RABBIT = "amqp://shop:secret@rabbit.example.org/shop"
@@ -842,6 +842,7 @@ class TestLease:
     def test_what_it_is_compared_with_is_what_the_code_does(self) -> None:
         assert relay.SLICE == worker.SLICE
         assert worker.SQLITE_TIMEOUTS[True] == apps.SQLITE_TIMEOUT
+        assert worker.ANSWER == deadlines.ANSWER
 
 
 class TestErrorEmails:
