@@ -8,7 +8,11 @@ PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check
 READY := $(VENV)/.ready
 READY_FOR_DOCS := $(VENV)/.ready-for-docs
 SERVERS := $(BIN)/python -m tests.servers
-CHAOS_SECONDS ?= 60
+CHAOS_SECONDS ?= 45
+# The long form goes on in this folder where it was interrupted.
+CHAOS_FOLDER ?= .chaos
+FUZZ_CASES ?= 1000000
+FUZZ_JOBS ?= 1
 # Most tests wait for processes: more of them at a time than there are cores.
 JOBS ?= 4
 
@@ -17,11 +21,11 @@ tests_in = $(wildcard $(addprefix tests/,$(1)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types unit contract integration browser chaos coverage matrix bench docs build clean
+.PHONY: help demo test check lint types unit contract integration browser chaos chaos-long soak fuzz coverage matrix bench docs build clean
 
 help:  ## show this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 	@echo "PYTHON=python3.12 takes another interpreter for $(VENV)."
 
 demo: $(READY)  ## run the demonstration; BROKER=amqp://... DATABASE=postgres://... take other servers
@@ -56,8 +60,18 @@ browser: $(READY)  ## the admin pages in a headless Chromium
 	-$(SERVERS) install chromium
 	$(BIN)/python -m pytest -n 2 $(call tests_in,browser)
 
-chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=60 seconds
-	$(SERVERS) run -- $(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
+chaos: $(READY)  ## faults at random moments for CHAOS_SECONDS=45 seconds, on servers of its own
+	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
+
+chaos-long: $(READY)  ## a million tasks and 500 faults in CHAOS_FOLDER=.chaos, most of an hour; goes on where it stopped
+	$(BIN)/python -m tests.chaos --long $(CHAOS_FOLDER)
+
+soak: $(READY)  ## a million tasks at each of three places, on servers of its own: does anything grow?
+	$(BIN)/python -m tests.soak
+
+fuzz: $(READY)  ## hostile input: FUZZ_CASES=1000000 of it, in a quarter of an hour or so
+	$(PIP) install --no-build-isolation --editable '.[fuzz]' || echo "Without atheris nothing guides the cases."
+	$(BIN)/python -m tests.fuzz --cases $(FUZZ_CASES) --jobs $(FUZZ_JOBS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED))
 
 # Measured workers start and run at half their speed: the slow tests, which are about quantities, take no new branches.
 coverage: $(READY)  ## branch coverage of celery/, the worker's processes included; fails under 95 %
@@ -83,7 +97,7 @@ build: $(READY)  ## sdist and wheel in dist
 
 clean:  ## remove what was made here, and what killed runs left in the temporary folder
 	-test ! -x $(BIN)/python || $(SERVERS) clean
-	rm -rf $(VENV) build dist docs/_build .peers *.egg-info .coverage .coverage.* htmlcov .nox .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build .peers *.egg-info .coverage .coverage.* htmlcov .nox .hypothesis .mypy_cache .pytest_cache .ruff_cache .chaos
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The part of `test` that runs beside the servers. The tests of interop have RabbitMQ for themselves: they delete the
@@ -96,10 +110,10 @@ test-with-servers:
 	$(BIN)/python -m tests.chaos --seconds $(CHAOS_SECONDS)
 
 test-slow:
-	$(BIN)/python -m pytest -n 2 -m slow $(call tests_in,unit typing contract seed integration)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m slow $(call tests_in,unit typing contract seed integration)
 
 test-quick:
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit typing contract seed integration browser)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(call tests_in,unit fuzz typing contract seed integration browser)
 
 $(READY): setup.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is needed (Debian: apt-get install python3-venv)." >&2; exit 1; }

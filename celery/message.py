@@ -336,8 +336,8 @@ def is_name(value: Any) -> bool:
 
 def name_in(value: Any) -> str:
     """Return what a stranger gave for an id or a name as one that every database takes; "?" if there is nothing."""
-    if is_name(value):
-        return str(value)
+    if type(value) is str and value.isascii() and 0 < len(value) <= LONGEST_NAME and "\0" not in value:
+        return value  # as nearly always
     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else f"{value}"
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:LONGEST_NAME] or "?"
 

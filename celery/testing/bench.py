@@ -86,7 +86,7 @@ class Bench:
         outcome = inline.run_here(Job(1, 0, delivery))
         if outcome.kind == job.NOT_RUN:  # at most once: settled for certain first
             self._store.finish(self._owner, [delivery.row_id])
-            outcome = inline.run_here(Job(1, job.SETTLED, delivery))
+            outcome = inline.run_here(Job(1, job.SETTLED, delivery._replace(row_id=0, relayed=True)))
         if outcome.kind == job.UNKNOWN:
             self._store.finish(self._owner, [delivery.row_id])
             inline.raise_error(outcome)

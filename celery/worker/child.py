@@ -86,8 +86,8 @@ class Child:
 
     def _work(self, work: Job) -> str:
         """Work a job, and return the kind of its outcome."""
-        if work.delivery.row_id:
-            self._await_lease()
+        while not self._seat.slots.may_start(has_row=bool(work.delivery.row_id)):
+            time.sleep(LEASE_PAUSE)
         self._seat.slots.begin(self._seat.index, work.number)
         self._connections.before_task()
         outcome = execute(work, self._time_limit)
@@ -98,11 +98,6 @@ class Child:
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
         return outcome.kind
-
-    def _await_lease(self) -> None:
-        """Start nothing that others may have taken over, while this machine stood still or the database was away."""
-        while not self._seat.slots.has_lease():
-            time.sleep(LEASE_PAUSE)
 
 
 def execute(work: Job, time_limit: TimeLimit | None = None) -> Outcome:

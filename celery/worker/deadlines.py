@@ -6,7 +6,7 @@ for the threads of the worker itself, which have an answer to errors; queries of
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, Final
 
 from django.db import connections
@@ -16,10 +16,11 @@ from django.db.backends.signals import connection_created
 ANSWER: Final = 20
 #: Seconds for a new connection.
 CONNECT: Final = 5
-#: What the drivers of MySQL and MariaDB, and libpq, take as options.
+#: What the drivers of MySQL and MariaDB, libpq and SQLite take as options: as long as this, at most.
 OPTIONS: Final = {
     "mysql": {"connect_timeout": CONNECT, "read_timeout": ANSWER, "write_timeout": ANSWER},
     "postgresql": {"connect_timeout": CONNECT},
+    "sqlite": {"timeout": ANSWER},
 }
 
 _this_thread: Final = threading.local()
@@ -31,9 +32,26 @@ def apply_to_this_thread() -> None:
     connection_created.connect(_bound, dispatch_uid="celery.worker.deadlines")
     for alias in connections:
         connection: Any = connections[alias]
-        if more := OPTIONS.get(connection.vendor):
-            settings = connection.settings_dict
-            connection.settings_dict = {**settings, "OPTIONS": {**more, **settings["OPTIONS"]}}
+        settings = connection.settings_dict
+        connection.settings_dict = {**settings, "OPTIONS": bounded(connection.vendor, settings["OPTIONS"])}
+
+
+def bounded(vendor: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a database with no limit that is longer than ours: the watchdog would take it for death.
+
+    SQLite has a limit of its own, or the one of `celery.apps`; it is another one only where the project says so.
+    """
+    longest = OPTIONS.get(vendor, {})
+    named = {name: most for name, most in longest.items() if name in options or vendor != "sqlite"}
+    return {**options, **{name: _at_most(most, options.get(name)) for name, most in named.items()}}
+
+
+def _at_most(most: float, given: Any) -> Any:
+    """Return what was given, if it is a limit, and no longer one."""
+    try:
+        return given if 0 < float(given) < most else most
+    except (TypeError, ValueError):
+        return most
 
 
 def _bound(connection: Any, **_: Any) -> None:

@@ -67,8 +67,8 @@ class Dispatcher:
             wait = self._intake.sleep(free=self._free(), window=self._window.size)
             for key, _ in self._selector.select(min(wait, LONGEST_SLEEP)):
                 key.data()
-            self._slots.beat()
             self._turn(time.monotonic())
+            self._slots.beat()  # last: what a lost connection has taken from us is out of the children's hands
         self._intake.close()
 
     def _turn(self, now: float) -> None:
@@ -143,13 +143,15 @@ class Dispatcher:
 
     def _note_marked(self, held: Held, *, is_marked: bool) -> None:
         """Go on with a suspect that was to be marked."""
-        self._suspects.note_marked(held, is_marked=is_marked)
-        if not is_marked:
-            self._forget(held)
-        elif self._is_draining:
+        held.marked = is_marked
+        if is_marked and not self._is_draining:
+            self._suspects.start(held)
+            return
+        self._suspects.unseat(held)
+        if is_marked:
             self._give_back(held)
         else:
-            self._suspects.start(held)
+            self._forget(held)
 
     # -- settling
 
@@ -195,7 +197,7 @@ class Dispatcher:
     def _forget(self, held: Held) -> None:
         del self._held[held.number]
         if following := self._twins.leave(held):
-            self._errands.ask(errands.EXAMINE, following)
+            following.when_parked(partial(self._errands.ask, errands.EXAMINE, following))
 
     def _hear_steward(self) -> None:
         end = self._errands.end
@@ -216,7 +218,10 @@ class Dispatcher:
                 held.note_parked()
         elif kind == errands.START_ONCE and verdict == errands.RUN:
             self._replace_tag(held, row_id)
-            self._run_settled(held)
+            if self._twins.shares_row(held):  # two copies came, neither as a suspect: the other one runs
+                self._forget(held)
+            else:
+                self._run_settled(held)
         elif kind == errands.EXAMINE and verdict == errands.RUN:
             self._run_examined(held, row_id)
         else:
@@ -226,11 +231,10 @@ class Dispatcher:
     def _run_examined(self, held: Held, row_id: int) -> None:
         if row_id:
             self._replace_tag(held, row_id)
-        if not row_id and not self._intake.may_settle(
-            held.delivery
-        ):  # its connection was lost meanwhile: it comes again
+        elif not self._intake.may_settle(held.delivery):  # its connection was lost meanwhile: it comes again
             self._forget(held)
-        elif self._is_draining:
+            return
+        if self._is_draining:
             self._give_back(held)
         elif row_id:
             self._suspects.append(held)
@@ -302,7 +306,7 @@ class Dispatcher:
         self._give_back_pending()
 
     def _give_back_pending(self) -> None:
-        waiting = [*self._pending, *self._suspects.let_all_go(), *self._twins.let_all_go()]
+        waiting = [*self._pending, *self._suspects.let_all_go(), *self._twins.let_go(lambda held: not held.is_parking)]
         self._pending.clear()
         for held in waiting:
             self._give_back(held)

@@ -162,8 +162,9 @@ def consequences(outcome: Outcome, *, worker: str, unknown_patience: float) -> C
 
 
 def _leaves_nothing(outcome: Outcome) -> bool:
-    """A later attempt closes the RETRY of the one before, and what runs at most once its copies: ignored or not."""
-    return outcome.ignore_result and outcome.attempt == 1 and not outcome.job.flags & SETTLED
+    """A later attempt closes the RETRY of the one before, and what has run at most once its copies: ignored or not."""
+    has_copies = outcome.job.flags & SETTLED and outcome.job.delivery.row_id
+    return outcome.ignore_result and outcome.attempt == 1 and not has_copies
 
 
 def _result(outcome: Outcome, state: str, worker: str) -> Result:

@@ -5,7 +5,7 @@ Works in slices, so that a million due rows or a blocked broker never looks like
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -37,12 +37,24 @@ Rows = Sequence[tuple[int, Message]]
 
 
 class Relay:
-    """The steward's part in schedule and outbox, in the name of `owner`."""
+    """The steward's part in schedule and outbox, in the name of `owner`.
 
-    def __init__(self, broker: Broker, store: Store, owner: str, announce: Announce = announcer.announce) -> None:
+    `bury_worn_out` keeps as dead what must not start again, and returns the rest of the rows.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        owner: str,
+        *,
+        bury_worn_out: Callable[[Rows], Rows],
+        announce: Announce = announcer.announce,
+    ) -> None:
         self._broker = broker
         self._store = store
         self._owner = owner
+        self._bury_worn_out = bury_worn_out
         self._announce = announce
         self._may_have_claims = True
         self._size = FIRST_PAGE
@@ -78,7 +90,7 @@ class Relay:
             return False
         self._may_have_claims = True
         page = self._store.take_for_relay(self._owner, datetime.now(UTC), self._size)
-        self._may_have_claims = not self._publish_queues(page, deadline)
+        self._may_have_claims = not self._publish_queues(self._bury_worn_out(page), deadline)
         return self._may_have_claims or self._adapt(page)
 
     def _publish_queues(self, page: Rows, deadline: float) -> bool:

@@ -16,7 +16,7 @@ from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
 from celery.exceptions import CeleryError, TimeLimitExceeded, WorkerLost
-from celery.message import LARGEST_COUNT, STARTS, Delivery
+from celery.message import LARGEST_COUNT, STARTS, Delivery, Message, pack_headers, sane
 from celery.worker import announcer, errands, job
 from celery.worker.announcer import Announce
 from celery.worker.errands import RUN, SETTLE, Asked
@@ -161,6 +161,17 @@ class Rescue:
             self._announce("job_dead", facts)
         return one.number, SETTLE, 0
 
+    def bury_worn_out(self, rows: Sequence[tuple[int, Message]]) -> Sequence[tuple[int, Message]]:
+        """Bury those of the relay's rows that were started too often, and return the others.
+
+        Published, they would be no rows for a while, and a copy that finds none would run.
+        """
+        worn_out = [row for row in rows if _starts(row[1]) >= MOST_STARTS]
+        for row_id, message in worn_out:
+            one = Asked((errands.EXAMINE, 0, False, "", tuple(_delivery_of(row_id, message))))
+            self._bury(one, _too_many(_starts(message)), message.crashes)
+        return [row for row in rows if row not in worn_out] if worn_out else rows
+
     def _abandon(self, one: Asked) -> Answer:
         """Tell who waits for a task that must run at most once that it will not run."""
         reason = f"{one.detail}; acks_late is False, so it is not tried again"
@@ -248,6 +259,23 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
+
+
+def _starts(message: Message) -> int:
+    return sane(message.headers.get(STARTS))
+
+
+def _delivery_of(row_id: int, message: Message) -> Delivery:
+    return Delivery(
+        message.task_id,
+        message.attempt,
+        message.queue,
+        -(message.priority or 0),
+        pack_headers(message),
+        message.body,
+        row_id,
+        crashes=message.crashes,
+    )
 
 
 def _too_many(starts: int) -> str:

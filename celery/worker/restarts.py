@@ -6,6 +6,8 @@ from typing import Final
 #: A process that lives shorter than this is started again only after a pause.
 SHORT_LIFE: Final = 1.0
 LONGEST_PAUSE: Final = 10.0
+#: Short lives in a row after which the pause grows no more.
+MOST_DOUBLED: Final = 10
 
 Key = tuple[str, int]
 
@@ -45,7 +47,7 @@ class Restarts:
         key = (role, index)
         short = self._short_lives.get(key, 0) + 1 if life < SHORT_LIFE else 0
         self._short_lives[key] = short
-        self.soon(role, index, after=min(0.1 * 2**short, LONGEST_PAUSE) if short > 1 else 0.0)
+        self.soon(role, index, after=min(0.1 * 2.0 ** min(short, MOST_DOUBLED), LONGEST_PAUSE) if short > 1 else 0.0)
 
     def forget(self, *, but: str = "") -> None:
         """Start nothing any more, except for processes of the role `but`."""

@@ -15,6 +15,10 @@ RUNNING, DEADLINE, LIMIT, DONE, FAILED, RETRIED, RUNTIME, BEGUN, REPORTED = rang
 WIDTH: Final = 9
 COUNTED: Final = {states.DONE: DONE, states.FAILURE: FAILED, states.RETRY: RETRIED}
 
+#: Seconds without a turn of the dispatcher's loop after which a broker may have given its messages to others: RabbitMQ
+#: waits for 20 s (`amqp.HEARTBEAT`), Redis for longer.
+LONGEST_SILENCE: Final = 10.0
+
 
 def count_nothing(_kind: str, _runtime: float) -> None:
     """Stand in for `Slots.count` where there is no worker."""
@@ -45,6 +49,7 @@ class Slots:
         self._recorded = WIDTH * (children + 1)
         self._pulse = WIDTH * (children + 2)
         self.extend_lease(float("inf"))
+        self._floats[self._pulse] = float("inf")
 
     def begin(self, index: int, number: int) -> None:
         """Say that child `index` runs job `number` (from 1) now."""
@@ -138,6 +143,10 @@ class Slots:
         """Say that nobody can take over what this worker holds before a moment of the monotonic clock."""
         self._floats[self._pulse + 2] = until
 
-    def has_lease(self) -> bool:
-        """Tell whether what this worker holds is its own for certain, now. True where there is no steward."""
-        return time.monotonic() < self._floats[self._pulse + 2]
+    def may_start(self, *, has_row: bool) -> bool:
+        """Tell whether a job that a child holds is its worker's for certain: else others may have taken it over.
+
+        One with a row is ours while the lease lasts. One of a broker is, while the dispatcher looks after the
+        connection that it came on. True where there is neither steward nor dispatcher.
+        """
+        return time.monotonic() < self._floats[self._pulse + 2] if has_row else self.silence() < LONGEST_SILENCE

@@ -20,7 +20,7 @@ from celery.worker.chore import ROW_ERRORS, Chore
 from celery.worker.errands import Asked
 from celery.worker.heartbeat import Heartbeat
 from celery.worker.options import Options
-from celery.worker.relay import Relay
+from celery.worker.relay import SLICE, Relay
 from celery.worker.rescue import Answer, Rescue
 from celery.worker.slots import Slots
 from celery.worker.tally import Tally
@@ -29,6 +29,8 @@ from celery.worker.vacuum import Vacuum
 logger = logging.getLogger("celery.worker")
 
 LONGEST_SLEEP: Final = 1.0
+#: Seconds without a turn of the dispatcher's loop that mean nothing, however short the lease: it may sleep for one.
+SILENT: Final = 2.0
 #: Seconds between looks whether the worker is enlisted by now.
 ENLISTING_PAUSE: Final = 0.2
 #: Seconds until an errand is tried again whose row the database refuses.
@@ -95,9 +97,10 @@ class Steward:
             self._to_retire.append(self._owner)
         self._owner, self._is_enlisted, self._is_silent = owner, not is_new, False
         heartbeat = Heartbeat(self._store, owner, conf.LEASE, self._announcer.put)
-        relay = Relay(self._broker, self._store, owner, self._announcer.put)
         count = partial(self._slots.count, self._slots.stewards)
         rescue = Rescue(self._store, owner, self._options.name, count=count, announce=self._announcer.put)
+        announce = self._announcer.put
+        relay = Relay(self._broker, self._store, owner, bury_worn_out=rescue.bury_worn_out, announce=announce)
         self._asked, self._refused = [], []
         self._running_errands = Chore("Errands", lambda: self._run_errands(rescue))
         self._relaying = Chore("Relay", lambda: self._relay(relay))
@@ -119,7 +122,7 @@ class Steward:
         began = time.monotonic()
         if not self._is_enlisted:
             self._enlist()
-        elif self._slots.silence() > heartbeat.interval:
+        elif self._slots.silence() > max(heartbeat.interval, SILENT):
             self._note_silence()
             return heartbeat.interval if self._store.has_lease(self._owner) else self._note_loss()
         elif not heartbeat.beat():
@@ -148,6 +151,7 @@ class Steward:
         channel.tell(self._control, ENLISTED, self._owner)
 
     def _run_errands(self, rescue: Rescue) -> float:
+        until = time.monotonic() + SLICE
         if self._refused and time.monotonic() >= self._ask_refused_at:
             self._asked += self._refused
             self._refused = []
@@ -159,6 +163,8 @@ class Steward:
                     with contextlib.suppress(OSError):  # who asked is gone, and so are its errands
                         channel.tell(self._errands, *answer)
             del self._asked[: len(batch)]
+            if time.monotonic() > until:
+                return 0.0
         return LONGEST_SLEEP
 
     def _answers(self, rescue: Rescue, batch: Sequence[Asked]) -> list[Answer]:

@@ -29,7 +29,7 @@ from celery.worker.restarts import Restarts
 from celery.worker.slots import Slots
 from celery.worker.steward import Steward
 from celery.worker.stopping import Stopping
-from celery.worker.watchdog import STALLED, Watchdog
+from celery.worker.watchdog import Watchdog, patience
 
 #: Exit codes: all done; work was given back because the time to drain was over.
 CLEAN: Final = 0
@@ -325,5 +325,5 @@ class Supervisor:
         for role, watchdog in self._watchdogs.items():
             if self._family.of_role(role) and watchdog.is_stalled(now):
                 for one in self._family.of_role(role):
-                    one.killed_for = f"silent for {STALLED:g} s, and killed"
+                    one.killed_for = f"silent for {patience():g} s, and killed"
                 self._family.kill(role)

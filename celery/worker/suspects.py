@@ -40,8 +40,8 @@ class Suspects:
             taken_back += cleared
             if member is None:
                 break
-            for held in self._next_group():
-                self._start(held, member)
+            if not all(self._start(held, member) for held in self._next_group()):
+                break
         return taken_back
 
     def _next_group(self) -> list[Held]:
@@ -52,19 +52,24 @@ class Suspects:
             group.append(self._waiting.popleft())
         return group
 
-    def _start(self, held: Held, member: Member) -> None:
+    def _start(self, held: Held, member: Member) -> bool:
+        """Have it marked, or hand it over. False: the child has just died, or takes no more now."""
         if not held.marked:
             self._seats[held.number] = member
             self._errands.ask(errands.MARK, held)
-        elif not member.hand_over(held):  # the child has just died
+        elif not member.hand_over(held):
             self._waiting.appendleft(held)
+            self._open_to_all(member)
+            return False
+        return True
 
-    def note_marked(self, held: Held, *, is_marked: bool) -> None:
-        """Take the steward's answer: a child that waited in vain takes other jobs again."""
-        held.marked = is_marked
-        if not is_marked:
-            member = self._seats.pop(held.number)
-            member.works_alone = bool(member.held) or self.are_marked_for(member)
+    def unseat(self, held: Held) -> None:
+        """Forget the child that waits for a suspect: it waited in vain."""
+        self._open_to_all(self._seats.pop(held.number))
+
+    def _open_to_all(self, member: Member) -> None:
+        """Have a child take other jobs again, unless it has a suspect, or waits for another one."""
+        member.works_alone = bool(member.held) or self.are_marked_for(member)
 
     def are_marked_for(self, member: Member) -> bool:
         """Tell whether a child waits for suspects whose start is being marked."""

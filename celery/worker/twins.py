@@ -39,16 +39,16 @@ class Twins:
 
     def drop_needless(self, parked: Held) -> bool:
         """Let go of a waiting copy that is parked in the row of the one in hand, or has none as others have it."""
-        row_id = parked.delivery.row_id
-        is_needed = row_id and row_id not in self._rows_of_others(parked)
+        is_needed = parked.delivery.row_id and not self.shares_row(parked)
         if is_needed or parked not in self._waiting:
             return False
         self._waiting.remove(parked)
         return True
 
-    def _rows_of_others(self, one: Held) -> set[int]:
+    def shares_row(self, one: Held) -> bool:
+        """Tell whether the row of a job is that of another copy, too."""
         copies = [*self._in_hand.get(one.delivery.task_id, ()), *self._waiting]
-        return {held.delivery.row_id for held in copies if held is not one}
+        return any(held is not one and held.delivery.row_id == one.delivery.row_id for held in copies)
 
     def let_go(self, which: Callable[[Held], bool]) -> list[Held]:
         """Return those that waited of which `which` is true, in hand from now on."""
@@ -57,7 +57,3 @@ class Twins:
         for held in leaving:
             self.enter(held)
         return leaving
-
-    def let_all_go(self) -> list[Held]:
-        """Return all that waited, in hand from now on."""
-        return self.let_go(lambda _: True)

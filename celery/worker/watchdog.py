@@ -7,10 +7,17 @@ which the supervisor itself was awake counts: a machine that slept has not made 
 from collections.abc import Callable
 from typing import Final
 
-#: Seconds of silence. More than any wait for a database (`deadlines.ANSWER`) or a broker, and than the lease (30 s).
+from celery import conf
+
+#: Seconds of silence, at least. More than any wait for a database (`deadlines.ANSWER`), and than the lease (30 s).
 STALLED: Final = 45.0
 #: Seconds that one turn of the supervisor's loop takes, at most, while it is awake.
 LONGEST_TURN: Final = 2.0
+
+
+def patience() -> float:
+    """Return the seconds of silence that are suffered. Who publishes waits for a broker as long as the project says."""
+    return max(STALLED, 2.0 * float(conf.PUBLISH_TIMEOUT))
 
 
 class Watchdog:
@@ -32,4 +39,4 @@ class Watchdog:
         elapsed, self._looked_at = min(now - self._looked_at, LONGEST_TURN), now
         self._silence = self._silence + elapsed if pulse == self._seen else 0.0
         self._seen = pulse
-        return self._silence > STALLED
+        return self._silence > patience()

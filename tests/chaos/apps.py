@@ -1,4 +1,4 @@
-"""Has workers write to the history, and plants the mutant that the environment names."""
+"""Has workers write to the history, shortens their patience, and plants the mutant that the environment names."""
 
 import os
 from functools import wraps
@@ -7,8 +7,13 @@ from typing import Any
 from django.apps import AppConfig
 
 from celery import signals
+from celery.states import RETRY
+from celery.worker import parking
 from celery.worker.process import Offspring
-from tests.chaos import history, mutants
+from tests.chaos import clocks, history, mutants, points
+
+#: Seconds after which RabbitMQ's messages are parked, in place of ten minutes.
+PARK_AFTER = 1.0
 
 
 class ChaosConfig(AppConfig):
@@ -17,14 +22,18 @@ class ChaosConfig(AppConfig):
 
     def ready(self) -> None:
         signals.task_finished.connect(_settled)
+        signals.task_retried.connect(_settled)
         signals.worker_lost.connect(_took_over)
         Offspring.start = _noting_births(Offspring.start)  # type: ignore[method-assign]
+        vars(parking).update(PARK_AFTER=PARK_AFTER)
+        points.plant()
+        clocks.plant()
         if mutant := os.environ.get("CHAOS_MUTANT"):
             mutants.plant(mutant)
 
 
-def _settled(*, task_id: str, state: str, **_: Any) -> None:
-    history.current().note("settled", id=task_id, pid=os.getpid(), state=state)
+def _settled(*, task_id: str, attempt: int, state: str = RETRY, **_: Any) -> None:
+    history.current().note("settled", id=task_id, pid=os.getpid(), state=state, attempt=attempt)
 
 
 def _took_over(*, name: str, owner: str, released: int, **_: Any) -> None:

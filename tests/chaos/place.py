@@ -4,12 +4,16 @@ Each worker and the producers reach each server through a relay of their own, so
 Only the observer, who sets up and judges, connects directly.
 """
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
+
+from amqp.exceptions import NotFound
+from kombu import Connection
 
 from tests.proxy import Proxy
 from tests.servers import KINDS, start_together
@@ -25,6 +29,14 @@ class Kind:
     servers: tuple[str, ...] = ()
     queue_type: str = "classic"
 
+    @property
+    def has_database_server(self) -> bool:
+        return not set(DATABASES).isdisjoint(self.servers)
+
+
+DATABASES = ("postgresql", "mariadb")
+#: Bytes of the disk that a fault can fill: a long run's SQLite file is about 100 MB.
+SMALL_DISK: Final = 512 * 1024 * 1024
 
 PLACES = {
     "sqlite": Kind(title="database broker on SQLite"),
@@ -36,7 +48,6 @@ PLACES = {
     ),
     "rabbitmq-sqlite": Kind(title="RabbitMQ and SQLite", servers=("rabbitmq",)),
 }
-DATABASES = ("postgresql", "mariadb")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +89,25 @@ class Place:
         """Return the relays to a server, those of everybody or of one."""
         return [relay for (user, its), relay in self.relays.items() if its == server and who in ("", user)]
 
+    def mend(self) -> None:
+        """Let every link flow and every server run again."""
+        for relay in self.relays.values():
+            relay.is_deaf, relay.delay = False, 0.0
+            relay.bury()
+            relay.resume()
+        for server in self.servers.values():
+            server.start()
+
+    def depth(self, queue: str) -> int:
+        """Return the number of ready messages in a queue of RabbitMQ. The connection is closed: none is to be left."""
+        if not self.has_rabbitmq:
+            return 0
+        with Connection(self.broker_url()) as connection:
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            except NotFound:
+                return 0
+
     def _through(self, who: str, server: str) -> str:
         url = str(self.servers[server].url)
         if not who:
@@ -89,12 +119,16 @@ class Place:
 
 
 @contextmanager
-def opened(name: str, folder: Path, users: tuple[str, ...]) -> Iterator[Place]:
-    """Start the servers of a place, and a relay to each for each of `users`, until the block ends."""
+def opened(name: str, folder: Path, users: Sequence[str], *, small_disk: bool = False) -> Iterator[Place]:
+    """Start the servers of a place, and a relay to each for each of `users`, until the block ends.
+
+    With `small_disk` the folder of the SQLite file is a file system of its own with `SMALL_DISK` bytes, where we may
+    mount one.
+    """
     kind = PLACES[name]
-    (folder / "database").mkdir()
     ensure_installed([KINDS[server] for server in kind.servers])
     with ExitStack() as stack:
+        _make_database_folder(folder / "database", stack, small=small_disk)
         started: dict[str, Server] = {server: KINDS[server]() for server in kind.servers}
         for server in started.values():
             stack.callback(server.discard)
@@ -104,3 +138,18 @@ def opened(name: str, folder: Path, users: tuple[str, ...]) -> Iterator[Place]:
             for server_name, server in started.items():
                 place.relays[who, server_name] = stack.enter_context(Proxy(HOST, server.port))
         yield place
+
+
+def _make_database_folder(folder: Path, stack: ExitStack, *, small: bool) -> None:
+    folder.mkdir()
+    if small:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)], capture_output=True, check=False
+        )
+        stack.callback(unmount, folder)
+
+
+def unmount(folder: Path) -> None:
+    """Take a small disk away, if there is one: lazily, somebody may still have a file open."""
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

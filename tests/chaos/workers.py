@@ -1,5 +1,7 @@
 """The workers under fire: two celeryd, started again when their supervisor was killed."""
 
+import signal
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
@@ -17,16 +19,10 @@ class Workers:
     """Two workers with folders of their own; as a context manager it leaves no process behind."""
 
     def __init__(self, folder: Path, *, environment: Callable[[str], Mapping[str, str]], queue: str) -> None:
-        self.daemons = [
-            Daemon(
-                _made(folder / name),
-                environment=environment(name),
-                children=CHILDREN,
-                queue=queue,
-                options=["-n", name],
-            )
-            for name in NAMES
-        ]
+        self._folder = folder
+        self._environments = {name: dict(environment(name)) for name in NAMES}
+        self._queue = queue
+        self.daemons = [self._made(name) for name in NAMES]
 
     def __enter__(self) -> Self:
         for daemon in self.daemons:
@@ -48,18 +44,45 @@ class Workers:
 
     def start_the_dead(self) -> None:
         """Start what was killed."""
-        for daemon in self.daemons:
+        for number, daemon in enumerate(self.daemons):
             if daemon.process.poll() is not None:
-                daemon.start()
+                self.daemons[number] = self._made(NAMES[number])
+                self.daemons[number].start()
+
+    def restart(self, name: str, variables: Mapping[str, str]) -> int:
+        """Have one drain and end, and start it with `variables` too; return its new supervisor's pid.
+
+        They hold until it is started again, by a restart or after its death.
+        """
+        number = NAMES.index(name)
+        self.daemons[number].stop()
+        self.daemons[number] = self._made(name, variables)
+        self.daemons[number].start()
+        return self.daemons[number].process.pid
+
+    def go_on(self) -> None:
+        """Continue what stands still."""
+        for supervisor in self.supervisors():
+            for process in (supervisor, *supervisor.descendants()):
+                process.send(signal.SIGCONT)
 
     def stop(self) -> list[str]:
         """Ask all to drain and end, and return what went wrong."""
         for daemon in self.daemons:
             daemon.process.terminate()
-        codes = [(daemon.pidfile.parent.name, daemon.stop()) for daemon in self.daemons]
-        return [f"{name} ended with exit code {code}" for name, code in codes if code]
+        return [problem for daemon in self.daemons if (problem := _problem_in_the_end_of(daemon))]
+
+    def _made(self, name: str, variables: Mapping[str, str] | None = None) -> Daemon:
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        environment = {**self._environments[name], **(variables or {})}
+        return Daemon(folder, environment=environment, children=CHILDREN, queue=self._queue, options=["-n", name])
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def _problem_in_the_end_of(daemon: Daemon) -> str:
+    name = daemon.pidfile.parent.name
+    try:
+        code = daemon.stop()
+    except subprocess.TimeoutExpired as error:
+        return f"{name} has not ended {error.timeout:.0f} s after SIGTERM"
+    return f"{name} ended with exit code {code}" if code else ""

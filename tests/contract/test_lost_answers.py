@@ -16,6 +16,7 @@ import pytest
 from django.db import OperationalError, connections
 
 from celery import backends, conf, signals, states
+from celery import message as wire
 from celery.backends.base import Result
 from celery.broker import store
 from celery.broker.database import DatabaseConsumer
@@ -416,3 +417,18 @@ def test_a_task_that_kills_its_process_at_every_start_is_dead_in_the_end_whateve
     (row,) = Row.objects.all()
     assert row.dead_at is not None
     assert TaskMeta.objects.get().status == states.FAILURE
+
+
+@pytest.mark.parametrize("starts", [0, 2])
+def test_a_copy_never_takes_marks_off_a_row_that_a_relay_is_publishing(kept: Store, starts: int) -> None:
+    # given
+    kept.enlist(ME, name=ME, pid=1, queues=["celery"], concurrency=1, lease=30)
+    kept.insert([replace(MESSAGE, task_id="marked", headers={wire.STARTS: 1})])
+    kept.take_for_relay(ME, datetime.now(UTC), 10)
+
+    # when
+    taken = kept.insert([replace(MESSAGE, task_id="marked", headers={wire.STARTS: starts})], owner=ME)
+
+    # then
+    assert bool(taken) is (starts >= 1)
+    assert Row.objects.get(task_id="marked").starts == max(starts, 1)

@@ -191,6 +191,14 @@ class TestAWorkerInATestCase(TestCase):
 
         assert attempts == [("a", 0)]
 
+    def test_one_that_runs_at_most_once_has_a_result_and_may_be_delayed(self) -> None:
+        with worker() as w:
+            result = note_once.apply_async(("a",), countdown=3600)
+            w.run_scheduled()
+
+        assert attempts == [("a", 0)]
+        assert result.status == states.DONE
+
     def test_a_delayed_task_waits_for_its_moment(self) -> None:
         with worker() as w:
             note.apply_async(("later",), countdown=3600)

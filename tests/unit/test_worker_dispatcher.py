@@ -392,6 +392,52 @@ def test_a_suspect_that_was_marked_while_the_worker_stops_is_given_back_with_its
     assert sorted((held.delivery.row_id, held.marked) for held in released) == [(1, True), (2, False)]
 
 
+def test_a_child_that_waited_for_a_suspect_takes_what_is_left_to_run_while_the_worker_stops(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(9))
+    child.answers(running, job.UNRUN)
+    _bring(connected, _row(1))
+    (suspect,) = _open(connected, errands.MARK)
+    (once,) = _open(connected, errands.START_ONCE)
+
+    # when
+    connected._drain()
+    _answer(connected, suspect, errands.RUN)
+    _answer(connected, once, errands.RUN, row_id=77)
+
+    # then
+    taken = child.takes()
+    assert taken is not None
+    assert taken.number == running
+
+
+def test_a_suspect_that_cannot_be_handed_over_now_is_handed_over_later(
+    dispatcher: Dispatcher, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor was left for its body, say."""
+    # given
+    child = hire()
+    _bring(dispatcher, _row(1), _row(2))
+    (first,) = _open(dispatcher, errands.MARK)
+
+    # when
+    with monkeypatch.context() as no_descriptors:
+        no_descriptors.setattr(child.member, "hand_over", lambda _: False)
+        _answer(dispatcher, first, errands.RUN)
+
+    # then
+    assert child.takes() is None
+
+    # when
+    dispatcher._hand_out()
+
+    # then
+    assert [taken.number for taken in iter(child.takes, None)] == [first.number]
+
+
 def test_a_marked_suspect_that_kills_its_child_is_told_so_with_its_mark(dispatcher: Dispatcher, hire: Hire) -> None:
     # given
     child = hire()
@@ -648,6 +694,27 @@ def test_what_runs_at_most_once_and_is_over_or_in_other_hands_is_acknowledged_an
     assert [delivery.task_id for delivery in consumer.settled] == ["id 1"]
     assert child.takes() is None
     assert connected._held == {}
+
+
+def test_of_two_copies_that_must_run_at_most_once_one_runs_though_neither_came_as_a_suspect(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    """The steward finds the row of the first, which is ours, and cannot tell the second from the first asked again."""
+    # given
+    child = hire()
+    first, second = _start(connected, child, _tag(1), _tag(2, task_id=_tag(1).task_id))
+    child.takes()
+    for number in (first, second):
+        child.answers(number, job.UNRUN)
+
+    # when
+    for held in _open(connected, errands.START_ONCE):
+        _answer(connected, held, errands.RUN, row_id=77)
+
+    # then
+    assert [taken.number for taken in iter(child.takes, None)] == [first]
+    assert [delivery.tag for delivery in consumer.settled] == [_tag(1).tag, _tag(2).tag]
+    assert list(connected._held) == [first]
 
 
 # Parking
@@ -1075,4 +1142,46 @@ def test_a_copy_that_is_just_being_parked_goes_on_waiting_when_the_connection_is
 
     # then
     assert child.takes() is None
+    assert list(connected._held) == [first.number]
+
+
+def test_a_copy_that_is_just_being_parked_is_examined_after_that(connected: Dispatcher, hire: Hire) -> None:
+    """One errand a job at a time: the answer to one would pass for that to the other."""
+    # given
+    child = hire()
+    running = _start(connected, child, _row(1))[0]
+    connected._accept([_tag(2, task_id=_row(1).task_id, suspect=True)], 0.0)
+    twin = _park(connected)
+
+    # when
+    child.answers(running)
+
+    # then
+    assert _asked(connected) == [errands.PARK]
+
+    # when
+    _answer(connected, twin, errands.RUN, 7)
+
+    # then
+    assert _open(connected, errands.EXAMINE) == [twin]
+
+
+def test_the_row_of_what_still_runs_is_not_given_back_with_a_copy_that_is_just_being_parked(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    _start(connected, child, _tag(1))
+    connected._accept([_tag(2, task_id=_tag(1).task_id, suspect=True)], 0.0)
+    connected._parking._look_at = 0.0
+    connected._turn(PARK_AFTER + 1)
+    first, twin = _open(connected, errands.PARK)
+
+    # when
+    connected._drain()
+    _answer(connected, first, errands.RUN, 7)
+    _answer(connected, twin, errands.RUN, 7)
+
+    # then
+    assert _open(connected, errands.RELEASE) == []
     assert list(connected._held) == [first.number]

@@ -146,7 +146,7 @@ def test_each_worker_is_judged_by_its_own_lease(mine: Heartbeat, rows: Rows, clo
     rows.rows |= {"patient": ("patient", 0, 300.0), "hasty": ("hasty", 0, 10.0)}
 
     # when
-    _live(mine, clock, 3)
+    _live(mine, clock, 1 + BEATS_PER_LEASE)
 
     # then
     assert set(rows.rows) == {"me", "patient"}

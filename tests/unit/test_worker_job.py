@@ -244,4 +244,10 @@ def test_what_runs_at_most_once_leaves_a_result_even_if_that_is_ignored_for_a_co
     outcome.job = outcome.job._replace(flags=job.SETTLED)
 
     # then
+    assert _follow(outcome).result is None, "it runs where it is sent, and has no copies"
+
+    # when
+    outcome.job = outcome.job._replace(delivery=_delivery(row_id=7))
+
+    # then
     assert _follow(outcome).result is not None

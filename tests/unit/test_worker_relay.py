@@ -145,7 +145,24 @@ def relay(place: Place, rows: Rows) -> Relay:
 
 
 def _relay(place: Place, rows: Rows) -> Relay:
-    return Relay(place, rows, "me")  # type: ignore[arg-type]
+    return Relay(place, rows, "me", bury_worn_out=_living)  # type: ignore[arg-type]
+
+
+def _living(rows: Sequence[tuple[int, Message]]) -> Sequence[tuple[int, Message]]:
+    """Bury what the tests call worn out."""
+    return [row for row in rows if row[1].queue != "worn out"]
+
+
+def test_what_must_not_start_again_is_buried_and_not_published(relay: Relay, rows: Rows, place: Place) -> None:
+    # given
+    rows.add("worn out")
+    rows.add("fresh")
+
+    # when
+    relay.step()
+
+    # then
+    assert [one.queue for one in place.published] == ["fresh"]
 
 
 def _away(place: Place, relay: Relay) -> None:

@@ -12,7 +12,7 @@ from celery.backends.base import Result
 from celery.message import Call, Delivery, Message
 from celery.worker import errands
 from celery.worker.errands import RUN, SETTLE, Asked
-from celery.worker.rescue import ONLY_START, Rescue
+from celery.worker.rescue import MOST_STARTS, ONLY_START, Rescue
 
 
 class Rows:
@@ -432,3 +432,24 @@ def test_who_waits_for_what_must_not_run_again_is_told_and_so_is_the_log(rows: R
     text = "WorkerLost: shop.add: the worker stopped before it ran; acks_late is False, so it is not tried again"
     assert heard == [("id", states.FAILURE, text)]
     assert len(results.stored) == 1
+
+
+def test_rows_of_the_relay_that_were_started_too_often_are_buried_and_the_others_returned(
+    rows: Rows, results: Results
+) -> None:
+    """Published, they would be no rows for a while, and a copy that finds none would run."""
+
+    # given
+    def row(number: int, starts: int) -> tuple[int, Message]:
+        headers = {message.STARTS: starts}
+        return number, Message(task_id=f"id {number}", task="a", body=b"{}", queue="q", headers=headers)
+
+    page = [row(1, 0), row(2, ONLY_START), row(3, MOST_STARTS)]
+
+    # when
+    left = Rescue(rows, "me", "worker").bury_worn_out(page)  # type: ignore[arg-type]
+
+    # then
+    assert left == page[:1]
+    assert [(what, row_id) for what, row_id, *_ in rows.did] == [("bury", 2), ("bury", 3)]
+    assert [result.state for result in results.stored] == [states.FAILURE] * 2

@@ -58,6 +58,18 @@ def test_short_lives_are_followed_ever_later_until_a_long_one(clock: Clock) -> N
     assert pauses == pytest.approx([0, 0.4, 0.8, 1.6, 3.2, 6.4, *[LONGEST_PAUSE] * 3, 0, 0])
 
 
+def test_short_lives_may_follow_each_other_for_days(clock: Clock) -> None:
+    # given
+    missing = Restarts()
+
+    # when
+    for _ in range(5000):
+        missing.follow("child", 1, life=0.1)
+
+    # then
+    assert missing.pause("child", 1) == pytest.approx(LONGEST_PAUSE)
+
+
 def test_short_lives_of_one_say_nothing_of_another(clock: Clock) -> None:
     # given
     missing = Restarts()

@@ -2,9 +2,14 @@
 
 import os
 import time
+from types import SimpleNamespace
+
+import pytest
 
 from celery import states
-from celery.worker.slots import Slots
+from celery.broker.amqp import HEARTBEAT
+from celery.worker import slots as slots_module
+from celery.worker.slots import LONGEST_SILENCE, Slots
 
 
 def test_a_slot_says_what_its_child_runs() -> None:
@@ -143,4 +148,33 @@ def test_the_pulses_of_dispatcher_and_steward_are_two() -> None:
 
     # then
     assert slots.pulse_of_steward() > 0
-    assert slots.pulse_of_dispatcher() == 0
+    assert slots.pulse_of_dispatcher() == float("inf")
+
+
+def test_a_job_of_a_broker_may_start_while_the_dispatcher_looks_after_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(slots_module, "time", clock)
+    slots = Slots(1)
+    assert slots.may_start(has_row=False)
+
+    # when
+    slots.beat()
+    clock.now += LONGEST_SILENCE
+
+    # then
+    assert not slots.may_start(has_row=False)
+    assert slots.may_start(has_row=True)
+
+    # when
+    slots.beat()
+
+    # then
+    assert slots.may_start(has_row=False)
+
+
+def test_the_dispatcher_is_silent_for_less_than_a_broker_waits() -> None:
+    assert LONGEST_SILENCE < 2 * HEARTBEAT

@@ -10,8 +10,9 @@ import pytest
 from celery import conf
 from celery.exceptions import LeaseLost
 from celery.message import Delivery
-from celery.worker import channel, errands, slots, steward
+from celery.worker import channel, dispatcher, errands, slots, steward
 from celery.worker.chore import Chore
+from celery.worker.errands import Asked
 from celery.worker.options import Options
 from celery.worker.slots import Slots
 from celery.worker.steward import DISPATCHER, ENLISTING_PAUSE, EVENT, LONGEST_SLEEP, STOP, Steward
@@ -194,6 +195,19 @@ class TestProofOfLife:
             "The dispatcher has been silent for 11.0 s; no proof of life."
         ]
 
+    def test_a_dispatcher_that_sleeps_with_nothing_to_do_is_not_silent_however_short_the_lease(
+        self, serving: Steward, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given
+        pulse.interval = 0.3
+        monkeypatch.setattr(Slots, "silence", lambda _: dispatcher.LONGEST_SLEEP + 0.1)
+
+        # when
+        serving._live(cast("Any", pulse))
+
+        # then
+        assert pulse.beats == 1
+
     def test_a_worker_whose_row_is_gone_says_so_and_proves_nothing_more_for_this_owner(
         self, serving: Steward, pulse: Pulse, supervisor: tuple[socket.socket, socket.socket]
     ) -> None:
@@ -244,6 +258,9 @@ def test_a_stopping_worker_sends_no_more_by_the_clock_and_tells_of_its_stop(
     assert news == ["process_died", "rests", "worker_stopping"]
 
 
+_DELIVERY = Delivery("id", 1, "celery", 0, "", b"{}")
+
+
 class TestErrands:
     @pytest.fixture(autouse=True)
     def _ready(self, serving: Steward, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,16 +277,36 @@ class TestErrands:
     def test_what_is_asked_is_done_at_once(self, serving: Steward) -> None:
         # given
         serving._running_errands.at = float("inf")
-        delivery = Delivery("id", 1, "celery", 0, "", b"{}")
 
         # when
-        with self.introduce(serving) as dispatcher:
-            channel.tell(dispatcher, errands.EXAMINE, 7, False, "", tuple(delivery))
+        with self.introduce(serving) as theirs:
+            channel.tell(theirs, errands.EXAMINE, 7, False, "", tuple(_DELIVERY))
             serving._hear_errands()
 
         # then
         assert [(one.kind, one.number) for one in serving._asked] == [(errands.EXAMINE, 7)]
         assert serving._running_errands.at == 0.0
+
+    def test_many_slow_errands_do_not_keep_the_steward_from_its_other_duties(
+        self, serving: Steward, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given
+        clock = SimpleNamespace(now=1000.0)
+        clock.monotonic = lambda: clock.now
+        monkeypatch.setattr(steward, "time", clock)
+        asked = [Asked((errands.PARK, number, False, "", tuple(_DELIVERY))) for number in range(450)]
+        serving._asked = list(asked)
+
+        def answer(batch: list[Asked]) -> list[Any]:
+            clock.now += 1.5
+            return []
+
+        # when
+        waits = [serving._run_errands(cast("Any", SimpleNamespace(answer=answer))) for _ in range(3)]
+
+        # then
+        assert waits == [0.0, 0.0, LONGEST_SLEEP]
+        assert serving._asked == []
 
     def test_a_dispatcher_that_is_gone_is_not_listened_to_any_more(self, serving: Steward) -> None:
         # given
@@ -317,13 +354,13 @@ class TestTheLease:
         heard = channel.listen(supervisor[0])
         assert heard
         assert heard[0] == (steward.ENLISTED, "me")
-        assert serving._slots.has_lease()
+        assert serving._slots.may_start(has_row=True)
 
         # when
         clock.now += conf.LEASE
 
         # then
-        assert not serving._slots.has_lease()
+        assert not serving._slots.may_start(has_row=True)
 
     def test_each_proof_of_life_extends_it(self, serving: Steward, clock: SimpleNamespace) -> None:
         # given
@@ -338,7 +375,7 @@ class TestTheLease:
         clock.now += conf.LEASE - 1
 
         # then
-        assert serving._slots.has_lease()
+        assert serving._slots.may_start(has_row=True)
 
     def test_a_silent_dispatcher_does_not_and_if_the_row_is_gone_the_worker_is_lost_at_once(
         self, serving: Steward, rows: Rows, supervisor: tuple[socket.socket, socket.socket], clock: SimpleNamespace
@@ -353,7 +390,7 @@ class TestTheLease:
         serving._live(cast("Any", Pulse()))
 
         # then
-        assert not serving._slots.has_lease()
+        assert not serving._slots.may_start(has_row=True)
         assert channel.listen(supervisor[0]) is None
 
         # when

@@ -109,11 +109,11 @@ def test_all_that_wait_are_let_go_at_once_and_are_in_hand_then(twins: Twins) -> 
     twins.holds_back(third)
 
     # when
-    waiting = twins.let_all_go()
+    waiting = twins.let_go(lambda _: True)
 
     # then
     assert waiting == [second, third]
-    assert twins.let_all_go() == []
+    assert twins.let_go(lambda _: True) == []
     assert [twins.leave(held) for held in (third, first, second)] == [None, None, None]
     assert not twins.holds_back(_held(4))
 

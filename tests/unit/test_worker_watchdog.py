@@ -1,5 +1,7 @@
 """A pulse that stands still is a reason to kill, but not one that stood still with the whole machine."""
 
+from pytest_django import Settings
+
 from celery.worker.watchdog import LONGEST_TURN, STALLED, Watchdog
 
 
@@ -60,3 +62,11 @@ def test_a_process_that_starts_begins_anew() -> None:
 
     # then
     assert not watchdog.is_stalled(201.0)
+
+
+def test_a_process_may_wait_for_the_broker_as_long_as_the_project_says(settings: Settings) -> None:
+    # given
+    settings.CELERY_PUBLISH_TIMEOUT = 60.0
+
+    # then
+    assert _killed_at(watched(Pulse()), turns=300) == 2 * 60.0 + 1

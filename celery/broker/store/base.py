@@ -24,7 +24,7 @@ COLUMNS: Final = (
     *("task_id", "attempt", "task", "queue", "rank", "body", "headers", "created_at"),
     *("visible_at", "owner", "suspect", "starts", "crashes", "dead_at", "reason"),
 )
-#: What a message takes over from its copy that a relay has published, and would delete in a moment.
+#: What a message takes over from its copy that a relay has published, and would delete in a moment: never fewer marks.
 TAKEN_OVER: Final = ("headers", "visible_at", "owner", "suspect", "starts", "crashes", "dead_at", "reason")
 INCOMING: Final = Merge(
     table=TABLE,
@@ -32,9 +32,9 @@ INCOMING: Final = Merge(
     key=("task_id", "attempt"),
     changes=TAKEN_OVER,
     answer="id",
-    condition=f"{TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL",
-    decides_by=("owner", "visible_at"),
-    may_replace=lambda stored, _new: None not in stored,
+    condition=f"{TABLE}.owner IS NOT NULL AND {TABLE}.visible_at IS NOT NULL AND {TABLE}.starts <= excluded.starts",
+    decides_by=("owner", "visible_at", "starts"),
+    may_replace=lambda stored, new: None not in stored and stored[2] <= new[COLUMNS.index("starts")],
 )
 #: Where what we hold is no copy of a relay's: a row stays as it is, whoever has it.
 STAYING: Final = replace(INCOMING, condition="FALSE", may_replace=lambda *_: False)
@@ -317,6 +317,8 @@ def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:
 
 def _packed(headers: Any) -> str:
     """Return the headers of a row; none where a row holds no text, or one that no encoding has."""
+    if not headers:
+        return ""
     try:
         return headers.decode() if isinstance(headers, bytes) else str(headers.encode(), "utf-8")
     except (AttributeError, UnicodeError):

@@ -21,9 +21,7 @@ POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle 
 MOST_DEAD: Final = 10_000
 #: Bytes. A larger table is one of messages that wait, and a VACUUM of it would keep the steward from its other duties.
 LARGEST: Final = 2**28
-REMAINS: Final = (
-    f"SELECT n_dead_tup, pg_table_size(relid) FROM pg_stat_user_tables WHERE relid = '{TABLE}'::regclass"
-)
+REMAINS: Final = f"SELECT n_dead_tup, pg_table_size(relid) FROM pg_stat_user_tables WHERE relid = '{TABLE}'::regclass"
 #: Whoever is at it already, autovacuum or another worker, is not waited for. Giving room back to the system needs a
 #: lock that keeps others out, and is left to autovacuum.
 VACUUM: Final = f"VACUUM (SKIP_LOCKED, TRUNCATE FALSE) {TABLE}"

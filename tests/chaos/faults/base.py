@@ -2,12 +2,13 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import Final
 
 from tests.chaos.history import History
 from tests.chaos.place import Place
+from tests.chaos.producers import Producers
 from tests.chaos.scene import Scene
 from tests.chaos.workers import Workers
 from tests.servers.processes import Identity
@@ -40,10 +41,13 @@ class Field:
     """What a fault may look at and lay hands on."""
 
     workers: Workers
+    producers: Producers
     scene: Scene
     place: Place
     history: History
     random: random.Random
+    #: What the start of a worker took at the beginning of the run: so busy is this machine.
+    seconds_to_start: float = 0.0
     #: Moments of `tests.chaos.gates` that have been hit.
     seen: set[str] = field(default_factory=set)
 
@@ -54,21 +58,38 @@ class Field:
     def pids(self, processes: Collection[Identity]) -> frozenset[int]:
         return frozenset(process.pid for process in processes)
 
+    def mend(self) -> None:
+        """Put in order what a fault left broken that raised: links, stopped processes, servers, workers, producers."""
+        self.place.mend()
+        self.workers.go_on()
+        self.producers.go_on()
+        self.workers.start_the_dead()
+        self.producers.start_the_dead()
+
 
 class Fault(ABC):
     """One kind of fault. `strike` returns when it is over: servers are up again, locks released, clocks right."""
 
-    name: ClassVar[str]
+    name: str
     #: How often it comes, beside others.
-    weight: ClassVar[int] = 1
+    weight: int = 1
     #: Seconds that it takes, about; a short run leaves the long ones out.
-    seconds: ClassVar[float] = 1.0
+    seconds: float = 1.0
     #: Seconds within which every worker has to settle tasks again.
-    healing: ClassVar[float] = HEALING
+    healing: float = HEALING
+    #: The SQLite database has to lie on a small disk of its own, see `place.SMALL_DISK`.
+    small_disk: bool = False
 
     def fits(self, place: Place) -> bool:
         """Tell whether it is possible at this place."""
         return True
+
+    def environment(self, place: Place, who: str) -> Mapping[str, str]:
+        """Return the variables that the worker or the producers ("producers") called `who` have to be started with."""
+        return {}
+
+    def undo(self, field: Field) -> None:
+        """Put in order what `Field.mend` does not know of. Called when `strike` raised."""
 
     @abstractmethod
     def strike(self, field: Field) -> Struck | None:

@@ -1,5 +1,6 @@
-"""Processes of a worker are killed."""
+"""Processes of a worker are killed, or it is asked to end or to begin anew."""
 
+import signal
 import time
 from abc import abstractmethod
 from typing import ClassVar
@@ -12,6 +13,8 @@ from tests.servers.processes import Identity
 PATIENT, PATIENCE = 0.8, 1.0
 #: Seconds in which a worker's processes have followed their supervisor.
 SECONDS_TO_FOLLOW = 2.0
+#: Seconds in which a worker does what a signal asks for: the time to drain is 25.
+SECONDS_TO_DRAIN = 30.0
 
 
 class Kill(Fault):
@@ -54,7 +57,7 @@ class Kill(Fault):
             moment=moment,
             proof="stood still, then ended by our signal",
         )
-        _check_followers(field, family)
+        check_followers(field, family)
         field.workers.start_the_dead()
         return struck
 
@@ -118,6 +121,57 @@ class KillTwoWorkers(Kill):
         return [aim, *(other for other in field.workers.supervisors() if other != aim)]
 
 
+class Ask(Fault):
+    """An operator's signal, under load: nothing may follow from it, no task may run twice."""
+
+    number: signal.Signals
+    seconds = 4.0
+    weight = 2
+
+    def strike(self, field: Field) -> Struck | None:
+        aim = field.a_supervisor()
+        field.scene.look()
+        before = field.scene.living(aim.pid, "dispatcher") if aim else []
+        if aim is None or not before:  # it has just been started, and would not be ready for signals
+            return None
+        _wait_until_busy(field, aim)
+        since = time.monotonic()
+        aim.send(self.number)
+        while not self.is_over(field, aim, before[0]):
+            if time.monotonic() > since + SECONDS_TO_DRAIN:
+                field.history.note("left", what="process", text=f"{aim.pid} has not followed {self.number.name}")
+                break
+            time.sleep(0.01)
+        seconds = time.monotonic() - since
+        field.workers.start_the_dead()
+        return Struck(since=since, until=time.monotonic(), proof=f"{aim.pid} has followed after {seconds:.1f} s")
+
+    @abstractmethod
+    def is_over(self, field: Field, aim: Identity, before: Identity) -> bool:
+        """Tell whether the worker has done what it was asked for. `before` is its dispatcher until then."""
+
+
+class Drain(Ask):
+    """SIGTERM, and a new worker."""
+
+    name = "stopped by TERM"
+    number = signal.SIGTERM
+
+    def is_over(self, field: Field, aim: Identity, before: Identity) -> bool:
+        return not aim.is_alive()
+
+
+class Reload(Ask):
+    """SIGHUP: the same process begins anew, and has a new crew."""
+
+    name = "reloaded by HUP"
+    number = signal.SIGHUP
+
+    def is_over(self, field: Field, aim: Identity, before: Identity) -> bool:
+        field.scene.look()
+        return not before.is_alive() and bool(field.scene.living(aim.pid, "dispatcher"))
+
+
 def _wait_until_busy(field: Field, supervisor: Identity) -> None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -127,11 +181,20 @@ def _wait_until_busy(field: Field, supervisor: Identity) -> None:
         time.sleep(0.002)
 
 
-def _check_followers(field: Field, family: list[Identity]) -> None:
+def check_followers(field: Field, family: list[Identity]) -> None:
     """Processes of a worker end with it, so that a new one can start."""
     for orphan in victims.wait_for_end(family, SECONDS_TO_FOLLOW):
         field.history.note("left", what="process", text=f"{orphan.pid} outlived its supervisor")
         victims.wait_for_end([orphan], 10)
 
 
-FAULTS = (KillChild(), KillDispatcher(), KillSteward(), KillDispatcherAndSteward(), KillSupervisor(), KillTwoWorkers())
+FAULTS = (
+    KillChild(),
+    KillDispatcher(),
+    KillSteward(),
+    KillDispatcherAndSteward(),
+    KillSupervisor(),
+    KillTwoWorkers(),
+    Drain(),
+    Reload(),
+)
