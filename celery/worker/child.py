@@ -86,8 +86,9 @@ class Child:
 
     def _work(self, work: Job) -> str:
         """Work a job, and return the kind of its outcome."""
-        while not self._seat.slots.may_start(has_row=bool(work.delivery.row_id)):
-            time.sleep(LEASE_PAUSE)
+        if not self._may_start(work):
+            channel.send(self._seat.end, [job.pack_answers([(work.number, job.LATE)])], wait=True)
+            return ""
         self._seat.slots.begin(self._seat.index, work.number)
         self._connections.before_task()
         outcome = execute(work, self._time_limit)
@@ -98,6 +99,15 @@ class Child:
         self._seat.slots.end(self._seat.index)
         self._writer.put(outcome)
         return outcome.kind
+
+    def _may_start(self, work: Job) -> bool:
+        """Wait until a job is ours for certain. False: the dispatcher has to say whether it still is."""
+        has_row = bool(work.delivery.row_id)
+        if self._seat.slots.may_start(has_row=has_row):
+            return True
+        while not self._seat.slots.may_start(has_row=has_row):
+            time.sleep(LEASE_PAUSE)
+        return has_row
 
 
 def execute(work: Job, time_limit: TimeLimit | None = None) -> Outcome:

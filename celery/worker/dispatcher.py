@@ -25,7 +25,6 @@ from celery.worker.twins import Twins
 from celery.worker.window import Window
 
 LONGEST_SLEEP: Final = 1.0
-STOPPED: Final = "the worker stopped before it ran"
 
 #: Words from the supervisor.
 CHILD: Final = "child"
@@ -166,6 +165,8 @@ class Dispatcher:
                 held.after_parking = partial(self._start_once, [held])
             elif answer == job.UNRUN:
                 early.append(held)
+            elif answer == job.LATE:
+                held.when_parked(partial(self._take_back_late, held))
             elif held.is_parked or held.is_parking:
                 held.when_parked(partial(self._errands.ask, errands.FINISH, held))
             else:
@@ -176,6 +177,15 @@ class Dispatcher:
         self._window.note_settled(len(settled))
         self._intake.settle(settled)
         self._start_once(early)
+
+    def _take_back_late(self, held: Held) -> None:
+        """Go on with what a child has not started, if the connection that it came on still stands."""
+        if self._is_draining:
+            self._give_back(held)
+        elif held.delivery.tag is not None and not self._intake.may_settle(held.delivery):
+            self._forget(held)
+        else:
+            self._queue(held)
 
     def _start_once(self, early: list[Held]) -> None:
         """Have what must run at most once kept in a row that nobody starts again."""
@@ -312,12 +322,11 @@ class Dispatcher:
             self._give_back(held)
 
     def _give_back(self, held: Held) -> None:
+        """Return what no child has started to where it came from."""
         if held.is_parking:
             held.when_parked(partial(self._give_back, held))
-        elif held.flags & job.SETTLED and self._crew.members:
-            self._pending.append(held)  # nobody else can run it any more
         elif held.flags & job.SETTLED:
-            self._errands.ask(errands.ABANDONED, held, STOPPED)
+            self._errands.ask(errands.RELEASE, held, errands.UNSTARTED)
         elif held.delivery.row_id:
             self._errands.ask(errands.RELEASE, held)
         else:

@@ -21,14 +21,16 @@ OVERDUE: Final = "overdue"
 #: It must run at most once: keep it in a row, marked so that it never starts again. RUN with the row; SETTLE if that is
 #: not ours, or the task is over.
 START_ONCE: Final = "start once"
-#: It was acknowledged before running and was then not run: tell who waits. SETTLE.
+#: Its only start was noted, and its process died: tell who waits, and delete its row. SETTLE.
 ABANDONED: Final = "abandoned"
 #: It runs for very long: keep it in a row of ours. RUN with the row, or SETTLE if there is one already.
 PARK: Final = "park"
 #: Delete its row. SETTLE.
 FINISH: Final = "finish"
-#: Give its row back, uncounted. SETTLE.
+#: Give its row back, uncounted; if it is UNSTARTED, without the mark of an only start, too. SETTLE.
 RELEASE: Final = "release"
+
+UNSTARTED: Final = "unstarted"
 
 RUN: Final = "run"
 SETTLE: Final = "settle"

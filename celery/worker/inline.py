@@ -17,7 +17,7 @@ from celery.backends.base import Result
 from celery.broker import store
 from celery.broker.base import Broker, Consumer
 from celery.exceptions import UnpickleableExceptionWrapper, WouldWaitForever
-from celery.message import Delivery, Message, pack_headers
+from celery.message import Message
 from celery.worker import child, job, writes
 from celery.worker.chore import ROW_ERRORS
 from celery.worker.job import Job, Outcome
@@ -78,24 +78,10 @@ def _run_to_its_end(message: Message) -> None:
 
 def _run(message: Message) -> Message | None:
     """Run one attempt, store what it came to, and return the next one if it asked for that."""
-    outcome = run_here(Job(0, job.SETTLED, _delivery(message)))
+    outcome = run_here(Job(0, job.SETTLED, job.as_delivery(message, relayed=True)))
     if outcome.kind in {job.UNKNOWN, job.UNDECODABLE}:
         raise_error(outcome)
     return kept(outcome, _store)
-
-
-def _delivery(message: Message) -> Delivery:
-    """Return the message as a child gets it; relayed: its moment has come, whatever the clock says."""
-    return Delivery(
-        message.task_id,
-        message.attempt,
-        message.queue,
-        -(message.priority or 0),
-        pack_headers(message),
-        message.body,
-        relayed=True,
-        crashes=message.crashes,
-    )
 
 
 def _store(outcome: Outcome) -> Message | None:

@@ -21,14 +21,16 @@ from celery.message import Call, Delivery, Message
 JOB: Final = b"J"
 STOP: Final = b"S"
 
-#: Flags of a job: it was acknowledged before running (at most once).
+#: Flags of a job: it runs at most once, and its only start is noted durably.
 SETTLED: Final = 1
 
-#: Answers of a child. SETTLE: all is durable, acknowledge. UNRUN: at most once, acknowledge and hand over again.
+#: Answers of a child. SETTLE: all is durable, acknowledge. UNRUN: at most once, note its start and hand it over again.
 SETTLE: Final = 1
 UNRUN: Final = 2
 #: Answer: its row was not ours any more, and nothing of it was stored.
 LOST: Final = 3
+#: Answer: it was not started for so long that its broker may have given it to others.
+LATE: Final = 4
 
 _HEAD: Final = Struct("!QQiihhB?HHI")
 _ANSWER: Final = Struct("!QB")
@@ -112,6 +114,8 @@ NOT_RUN: Final = "NOT_RUN"
 CLOSED: Final = "CLOSED"
 
 LONGEST_UNKNOWN_PAUSE: Final = 60.0
+#: Starts without an end after which a message is dead: nobody saw its process die, but nothing came of it.
+MOST_STARTS: Final = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -263,6 +267,22 @@ def name_of(delivery: Delivery) -> str:
         return call_of(delivery).task
     except UndecodableMessage:
         return "?"
+
+
+def as_delivery(message: Message, *, row_id: int = 0, relayed: bool = False) -> Delivery:
+    """Return a message as a worker holds it; `relayed`: its moment has come, whatever the clock says."""
+    return Delivery(
+        message.task_id,
+        message.attempt,
+        message.queue,
+        -(message.priority or 0),
+        wire.pack_headers(message),
+        message.body,
+        row_id,
+        relayed=relayed,
+        starts=wire.sane(message.headers.get(wire.STARTS)),
+        crashes=message.crashes,
+    )
 
 
 def as_message(  # noqa: PLR0913 - the columns that differ

@@ -16,7 +16,7 @@ from celery.backends import exceptions as stored_exceptions
 from celery.backends.base import Result
 from celery.broker.store.base import Store
 from celery.exceptions import CeleryError, TimeLimitExceeded, WorkerLost
-from celery.message import LARGEST_COUNT, STARTS, Delivery, Message, pack_headers, sane
+from celery.message import LARGEST_COUNT, STARTS, Delivery, Message
 from celery.worker import announcer, errands, job
 from celery.worker.announcer import Announce
 from celery.worker.errands import RUN, SETTLE, Asked
@@ -24,8 +24,6 @@ from celery.worker.slots import count_nothing
 
 logger = logging.getLogger("celery.worker")
 
-#: Starts without an end after which a message is dead: nobody saw its process die, but nothing came of it.
-MOST_STARTS: Final = 3
 #: The mark of a task that must run at most once: it has started, and will not again.
 ONLY_START: Final = LARGEST_COUNT
 
@@ -80,7 +78,7 @@ class Rescue:
         attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
         closed = backends.default().closed(set(attempts))
         found = list(zip(asked, attempts, strict=True))
-        worn_out = [one for one, attempt in found if attempt not in closed and one.delivery.starts >= MOST_STARTS]
+        worn_out = [one for one, attempt in found if attempt not in closed and one.delivery.starts >= job.MOST_STARTS]
         with transaction.atomic(using=self._store.alias):
             answers = [self._settle(one) for one, attempt in found if attempt in closed]
             answers += [self._try_again(one) for one, attempt in found if attempt not in closed and one not in worn_out]
@@ -162,15 +160,14 @@ class Rescue:
         return one.number, SETTLE, 0
 
     def bury_worn_out(self, rows: Sequence[tuple[int, Message]]) -> Sequence[tuple[int, Message]]:
-        """Bury those of the relay's rows that were started too often, and return the others.
+        """Bury those of the relay's rows that were started too often, unless they are done; return the others.
 
         Published, they would be no rows for a while, and a copy that finds none would run.
         """
-        worn_out = [row for row in rows if _starts(row[1]) >= MOST_STARTS]
-        for row_id, message in worn_out:
-            one = Asked((errands.EXAMINE, 0, False, "", tuple(_delivery_of(row_id, message))))
-            self._bury(one, _too_many(_starts(message)), message.crashes)
-        return [row for row in rows if row not in worn_out] if worn_out else rows
+        found = [job.as_delivery(message, row_id=row_id) for row_id, message in rows]
+        worn_out = {delivery.row_id: delivery for delivery in found if delivery.starts >= job.MOST_STARTS}
+        self._examine([Asked((errands.EXAMINE, 0, False, "", tuple(delivery))) for delivery in worn_out.values()])
+        return [row for row in rows if row[0] not in worn_out]
 
     def _abandon(self, one: Asked) -> Answer:
         """Tell who waits for a task that must run at most once that it will not run."""
@@ -252,6 +249,9 @@ class Rescue:
         return one.number, SETTLE, 0
 
     def _release(self, asked: Sequence[Asked]) -> list[Answer]:
+        for one in asked:
+            if one.detail == errands.UNSTARTED:
+                self._store.mark_started(self._owner, one.delivery.row_id, starts=one.delivery.starts)
         for marked in (True, False):
             self._store.release(
                 self._owner, [one.delivery.row_id for one in asked if one.marked is marked], marked=marked
@@ -259,23 +259,6 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
-
-
-def _starts(message: Message) -> int:
-    return sane(message.headers.get(STARTS))
-
-
-def _delivery_of(row_id: int, message: Message) -> Delivery:
-    return Delivery(
-        message.task_id,
-        message.attempt,
-        message.queue,
-        -(message.priority or 0),
-        pack_headers(message),
-        message.body,
-        row_id,
-        crashes=message.crashes,
-    )
 
 
 def _too_many(starts: int) -> str:

@@ -16,7 +16,7 @@ from celery.exceptions import LeaseLost
 from celery.worker import channel, deadlines
 from celery.worker.announcer import Announcer
 from celery.worker.beat import Beat
-from celery.worker.chore import ROW_ERRORS, Chore
+from celery.worker.chore import ROW_ERRORS, TROUBLE, Chore
 from celery.worker.errands import Asked
 from celery.worker.heartbeat import Heartbeat
 from celery.worker.options import Options
@@ -40,7 +40,7 @@ REFUSED_PAUSE: Final = 60.0
 DISPATCHER: Final = "dispatcher"
 EVENT: Final = "event"
 STOP: Final = "stop"
-#: Words to the supervisor: what this worker held is not its own any more; an owner has its row.
+#: Words to the supervisor, of an owner: what it held is not its own any more; it has its row.
 LOST: Final = "lost"
 ENLISTED: Final = "enlisted"
 
@@ -133,7 +133,7 @@ class Steward:
 
     def _note_loss(self) -> float:
         logger.error("Others declared this worker lost; it starts anew.")
-        channel.tell(self._control, LOST)
+        channel.tell(self._control, LOST, self._owner)
         return float("inf")
 
     def _note_silence(self) -> None:
@@ -168,10 +168,15 @@ class Steward:
         return LONGEST_SLEEP
 
     def _answers(self, rescue: Rescue, batch: Sequence[Asked]) -> list[Answer]:
-        """Answer a batch; where a row of it is refused, one by one. What is refused is asked again later."""
+        """Answer a batch; where one of it cannot be done, one by one. That one is asked again later.
+
+        Whatever is wrong with it: the next steward would meet it again, and no errand would be done any more.
+        """
         try:
             return rescue.answer(batch)
-        except ROW_ERRORS:
+        except Exception as error:
+            if isinstance(error, TROUBLE) and not isinstance(error, ROW_ERRORS):
+                raise
             if len(batch) > 1:
                 return [answer for one in batch for answer in self._answers(rescue, [one])]
             if not self._refused:

@@ -189,7 +189,7 @@ class Supervisor:
             self._note("worker_ready", **known, concurrency=self._options.children)
         elif word == steward.ENLISTED:
             self._is_enlisted = facts[0] == self._owner
-        elif word == steward.LOST and self._dispatcher:
+        elif word == steward.LOST and self._dispatcher and facts[0] == self._owner:
             self._dispatcher.send_signal(signal.SIGKILL)
 
     def _bury(self, dead: Offspring) -> None:

@@ -1,13 +1,14 @@
 """The suspects that may run: their start is marked durably before they are handed over, to a child set aside for it.
 
 Those that carry no mark yet share a child: there may be a thousand of them, of which perhaps four had ever started. One
-with a mark runs alone, so that what takes its worker with it again is known.
+with a mark runs alone, so that what takes its worker with it again is known; one on its last chance does so beside no
+other suspect.
 """
 
 from collections import deque
 from typing import Final
 
-from celery.worker import errands
+from celery.worker import errands, job
 from celery.worker.crew import Crew, Held, Member
 from celery.worker.errands import Errands
 
@@ -23,6 +24,8 @@ class Suspects:
         self._errands = errands
         self._waiting: deque[Held] = deque()
         self._seats: dict[int, Member] = {}
+        #: The child that has, or last had, one on its last chance.
+        self._last: Member | None = None
 
     def append(self, held: Held) -> None:
         """Put a suspect at the end of the line."""
@@ -35,14 +38,21 @@ class Suspects:
     def seat(self) -> list[Held]:
         """Find children for those that wait, and return what was taken back to clear these."""
         taken_back: list[Held] = []
-        while self._waiting:
+        while self._waiting and self._may_start():
             member, cleared = self._crew.clear_one()
             taken_back += cleared
             if member is None:
                 break
+            if _is_last_chance(self._waiting[0]):
+                self._last = member
             if not all(self._start(held, member) for held in self._next_group()):
                 break
         return taken_back
+
+    def _may_start(self) -> bool:
+        """One on its last chance and another suspect do not run at once: it would be dead for what the other did."""
+        busy = [member for member in self._crew.members.values() if member.works_alone]
+        return not busy or not (self._last in busy or _is_last_chance(self._waiting[0]))
 
     def _next_group(self) -> list[Held]:
         """Return those that start together: as many as leave something to the other children."""
@@ -92,3 +102,7 @@ class Suspects:
 
 def _is_first_mark(held: Held) -> bool:
     return not held.marked and not held.delivery.starts
+
+
+def _is_last_chance(held: Held) -> bool:
+    return held.delivery.starts >= job.MOST_STARTS - 1

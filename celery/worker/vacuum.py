@@ -26,14 +26,20 @@ class Vacuum:
         self._clock = clock
         self._totals = slots.totals()
         self._pause = LOOK
+        #: A chore is repeated soon after trouble; one that was broken off after long, by our own deadline, is not.
+        self._not_before = 0.0
 
     def step(self) -> float:
         """Clear away what there is, if it is worth it, and return the seconds until the next look."""
         totals = self._slots.totals()
-        if totals == self._totals:
+        if totals == self._totals or self._clock() < self._not_before:
             return LOOK
         began = self._clock()
-        is_of_use = self._store.clear_away()
+        try:
+            is_of_use = self._store.clear_away()
+        except Exception:
+            self._not_before = self._clock() + (self._clock() - began) / SHARE
+            raise
         took = self._clock() - began
         self._totals = totals
         self._pause = LOOK if is_of_use else min(self._pause * 2, LONGEST_PAUSE)

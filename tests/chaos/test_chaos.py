@@ -238,6 +238,15 @@ class TestATaskThatWasGivenUp:
         assert breaches(*SENT, lost(), dead()) == ["failed"]
         assert breaches(*SENT, started(1.0), fault(1.5), lost(), dead()) == ["failed"]
 
+    def test_a_mark_without_an_execution_counts_once_faults_have_struck(self) -> None:
+        """Its worker died between the mark and the start."""
+        marked = {**dead(), "reason": "started 3 times, and nothing came of it", "starts": 3}
+        once = [started(1.0), fault(1.5)]
+
+        assert breaches(*SENT, *once, lost(), marked) == []
+        assert breaches(*SENT, lost(), marked) == ["failed"]
+        assert breaches(*SENT, *once, lost(), {**marked, "reason": "its process died 3 times"}) == ["failed"]
+
     def test_its_message_is_kept_as_dead(self) -> None:
         assert breaches(*SENT, *self.HITS, lost()) == ["unburied"]
 

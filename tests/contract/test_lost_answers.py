@@ -29,8 +29,8 @@ from celery.models import TaskMeta
 from celery.worker import channel, chore, errands, job, writes
 from celery.worker.crew import Held
 from celery.worker.errands import RUN, SETTLE, Asked
-from celery.worker.job import Job, Outcome
-from celery.worker.rescue import MOST_STARTS, Rescue
+from celery.worker.job import MOST_STARTS, Job, Outcome
+from celery.worker.rescue import Rescue
 from celery.worker.writer import Writer
 from celery.worker.writes import Planned
 
@@ -242,6 +242,24 @@ def test_an_at_most_once_job_that_others_took_over_does_not_run_here(
 
     # then
     assert _ask(Rescue(kept, ME, ME), errands.START_ONCE, Held(1, delivery, 0.0)) == SETTLE
+
+
+def test_an_at_most_once_job_that_was_given_back_unstarted_runs_elsewhere(kept: Store, delivery: Delivery) -> None:
+    # given
+    held = Held(1, delivery, 0.0)
+    assert _ask(Rescue(kept, ME, ME), errands.START_ONCE, held) == RUN
+    kept.enlist(OTHER, name=OTHER, pid=1, queues=["celery"], concurrency=1, lease=30)
+
+    # when
+    for _ in range(2):
+        _ask(Rescue(kept, ME, ME), errands.RELEASE, held, errands.UNSTARTED)
+    (found,) = kept.claim(OTHER, "celery", 1)
+
+    # then
+    assert found.starts == delivery.starts
+    other = Held(2, found, 0.0)
+    assert _ask(Rescue(kept, OTHER, OTHER), errands.EXAMINE, other) == RUN
+    assert _ask(Rescue(kept, OTHER, OTHER), errands.START_ONCE, other) == RUN
 
 
 def test_of_two_copies_of_an_at_most_once_message_of_a_broker_one_runs(kept: Store, delivery: Delivery) -> None:

@@ -23,8 +23,8 @@ from celery.worker import steward as stewarding
 from celery.worker.announcer import Announcer
 from celery.worker.connections import STALE_AFTER, TaskConnections
 from celery.worker.errands import MARK, RUN, SETTLE, Asked
-from celery.worker.job import Job, Outcome
-from celery.worker.rescue import MOST_STARTS, Answer, Rescue
+from celery.worker.job import MOST_STARTS, Job, Outcome
+from celery.worker.rescue import Answer, Rescue
 from celery.worker.slots import Slots
 from celery.worker.steward import Steward
 from celery.worker.writer import Writer
@@ -840,12 +840,13 @@ def test_a_connection_that_broke_in_a_task_is_replaced_before_the_next(alias: st
 class Picky(Rescue):
     """Refuses whole batches for the sake of one errand."""
 
-    def __init__(self, refused: int) -> None:
+    def __init__(self, refused: int, error: Exception | None = None) -> None:
         self._refused = refused
+        self._error = error or DataError("this row cannot be")
 
     def answer(self, asked: Sequence[Asked]) -> list[Answer]:
         if self._refused in {one.number for one in asked}:
-            raise DataError("this row cannot be")
+            raise self._error
         return [(one.number, RUN, 0) for one in asked]
 
 
@@ -858,14 +859,15 @@ def steward() -> Steward:
     return made
 
 
+@pytest.mark.parametrize("error", [DataError("this row cannot be"), RecursionError(), KeyError("a fault of ours")])
 def test_an_errand_that_is_refused_does_not_keep_the_others_from_their_answers(
-    steward: Steward, caplog: pytest.LogCaptureFixture
+    steward: Steward, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     # given
     batch = [Asked((errands.EXAMINE, number, False, "", tuple(_published(MESSAGE)))) for number in (1, 2, 3)]
 
     # when
-    answers = steward._answers(Picky(2), batch)
+    answers = steward._answers(Picky(2, error), batch)
 
     # then
     assert answers == [(1, RUN, 0), (3, RUN, 0)]

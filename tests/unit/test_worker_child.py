@@ -133,7 +133,10 @@ def test_it_works_until_it_is_told_to_stop_and_writes_before_it_ends(desk: Desk)
 def test_a_job_starts_only_while_nobody_else_can_have_taken_it_over(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, row_id: int
 ) -> None:
-    """After a stop of the whole machine, say: others have run it meanwhile. One of a broker is not held by a lease."""
+    """After a stop of the whole machine, say: others have run it meanwhile.
+
+    The lease is renewed or lost; but one of a broker is not held by a lease, and only the dispatcher knows of it.
+    """
     # given
     pauses = 2
     monkeypatch.setattr("celery.worker.slots.LONGEST_SILENCE", float("inf") if row_id else -float("inf"))
@@ -148,14 +151,18 @@ def test_a_job_starts_only_while_nobody_else_can_have_taken_it_over(
 
     monkeypatch.setattr(child, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
     desk.hand_over(delivery("tests.note", "one", row_id=row_id))
+    desk.hand_over(delivery("tests.note", "two", row_id=row_id))
     channel.send(desk.end, [job.STOP])
 
     # when
     desk.child.run()
 
     # then
-    assert ran == ["one"]
+    assert ran == (["one", "two"] if row_id else ["two"])
     assert ran_at == [[]] * pauses
+    received = channel.receive(desk.end, wait=False)
+    assert (received and job.unpack_answers(received[0])) == (None if row_id else [(1, job.LATE)])
+    assert [outcome.job.number for outcome in desk.outcomes] == ([1, 2] if row_id else [2])
 
 
 def test_it_ends_when_the_dispatcher_is_gone(desk: Desk) -> None:

@@ -10,7 +10,8 @@ from celery.broker.base import Consumer
 from celery.message import Delivery
 from celery.worker import channel, errands, job
 from celery.worker.crew import Held, Member
-from celery.worker.dispatcher import DIED, DRAIN, OVERDUE, READY, STEWARD, STOPPED, Dispatcher
+from celery.worker.dispatcher import DIED, DRAIN, OVERDUE, READY, STEWARD, Dispatcher
+from celery.worker.job import MOST_STARTS
 from celery.worker.parking import PARK_AFTER
 from celery.worker.slots import Slots
 from celery.worker.suspects import LARGEST_GROUP
@@ -258,6 +259,31 @@ def test_suspects_without_a_mark_share_a_child_and_one_with_a_mark_has_it_to_its
     assert [held.delivery.row_id for held in _open(dispatcher, errands.MARK)] == [900]
 
 
+def test_a_suspect_on_its_last_chance_runs_beside_no_other_one(dispatcher: Dispatcher, hire: Hire) -> None:
+    """It would be dead for what another one did to the worker."""
+    # given
+    first, second = hire(), hire()
+    last = [_row(number)._replace(starts=MOST_STARTS - 1) for number in (1, 2)]
+    other = _row(3)._replace(starts=1)
+
+    for expected in (1, 2, 3):
+        # when
+        if expected == 1:
+            _bring_together(dispatcher, *last, other)
+        (held,) = _open(dispatcher, errands.MARK)
+        _answer(dispatcher, held, errands.RUN)
+
+        # then
+        assert held.delivery.row_id == expected
+        assert _open(dispatcher, errands.MARK) == []
+
+        # when
+        child = first if first.member.held else second
+        assert child.takes() is not None
+        child.answers(held.number)
+        dispatcher._hand_out()
+
+
 def test_a_child_whose_first_suspect_has_ended_still_waits_for_those_that_are_being_marked(
     dispatcher: Dispatcher, hire: Hire
 ) -> None:
@@ -390,28 +416,6 @@ def test_a_suspect_that_was_marked_while_the_worker_stops_is_given_back_with_its
     assert child.takes() is None
     released = _open(dispatcher, errands.RELEASE)
     assert sorted((held.delivery.row_id, held.marked) for held in released) == [(1, True), (2, False)]
-
-
-def test_a_child_that_waited_for_a_suspect_takes_what_is_left_to_run_while_the_worker_stops(
-    connected: Dispatcher, hire: Hire
-) -> None:
-    # given
-    child = hire()
-    (running,) = _start(connected, child, _tag(9))
-    child.answers(running, job.UNRUN)
-    _bring(connected, _row(1))
-    (suspect,) = _open(connected, errands.MARK)
-    (once,) = _open(connected, errands.START_ONCE)
-
-    # when
-    connected._drain()
-    _answer(connected, suspect, errands.RUN)
-    _answer(connected, once, errands.RUN, row_id=77)
-
-    # then
-    taken = child.takes()
-    assert taken is not None
-    assert taken.number == running
 
 
 def test_a_suspect_that_cannot_be_handed_over_now_is_handed_over_later(
@@ -654,6 +658,67 @@ def test_an_answer_for_a_job_that_is_forgotten_is_ignored(
     assert connected._held == {}
 
 
+def test_a_job_that_a_child_comes_back_with_late_is_started_again_or_left_to_others(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+
+    # when
+    child.answers(running, job.LATE)
+    connected._hand_out()
+
+    # then
+    taken = child.takes()
+    assert taken is not None
+    assert taken.number == running
+
+    # when
+    _lose(connected, consumer)
+    child.answers(running, job.LATE)
+    connected._hand_out()
+
+    # then
+    assert child.takes() is None
+    assert connected._held == {}
+    assert consumer.settled == []
+
+
+def test_a_job_that_a_child_comes_back_with_late_is_given_back_when_the_worker_stops(
+    connected: Dispatcher, consumer: Pretended, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    connected._drain()
+
+    # when
+    child.answers(running, job.LATE)
+
+    # then
+    assert [delivery.task_id for delivery in consumer.given_back] == ["id 1"]
+    assert connected._held == {}
+
+
+def test_a_job_that_was_parked_meanwhile_and_comes_back_late_is_started_again(
+    connected: Dispatcher, hire: Hire
+) -> None:
+    # given
+    child = hire()
+    (running,) = _start(connected, child, _tag(1))
+    _answer(connected, _park(connected), errands.RUN, row_id=77)
+
+    # when
+    child.answers(running, job.LATE)
+    connected._hand_out()
+
+    # then
+    taken = child.takes()
+    assert taken is not None
+    assert (taken.number, taken.delivery.row_id) == (running, 77)
+
+
 def test_what_runs_at_most_once_is_acknowledged_once_it_has_a_row_and_is_handed_over_again(
     connected: Dispatcher, consumer: Pretended, hire: Hire
 ) -> None:
@@ -893,26 +958,30 @@ def test_what_must_run_at_most_once_goes_back_unrun_when_the_worker_stops(
     assert consumer.settled == []
 
 
-def test_what_is_settled_already_still_runs_while_the_worker_stops_as_nobody_else_can(
-    connected: Dispatcher, hire: Hire
+@pytest.mark.parametrize("is_marked_first", [True, False])
+def test_what_runs_at_most_once_and_has_not_started_is_given_back_without_its_mark_when_the_worker_stops(
+    connected: Dispatcher, hire: Hire, is_marked_first: bool
 ) -> None:
     # given
-    child, other = hire(), hire()
+    child = hire()
     (running,) = _start(connected, child, _tag(1))
     child.answers(running, job.UNRUN)
     (held,) = _open(connected, errands.START_ONCE)
+    if is_marked_first:
+        _answer(connected, held, errands.RUN, row_id=77)
 
     # when
     connected._drain()
-    _answer(connected, held, errands.RUN, row_id=77)
+    if not is_marked_first:
+        _answer(connected, held, errands.RUN, row_id=77)
 
     # then
-    taken = child.takes() or other.takes()
-    assert taken is not None
-    assert (taken.number, taken.flags) == (running, job.SETTLED)
+    assert child.takes() is None
+    ((kind, held, detail),) = connected._errands._open.values()
+    assert (kind, held.number, detail, held.delivery.row_id) == (errands.RELEASE, running, errands.UNSTARTED, 77)
 
 
-def test_what_is_settled_already_is_told_of_when_the_last_child_of_a_stopping_worker_dies(
+def test_what_runs_at_most_once_and_may_have_started_is_told_of_when_its_child_dies_at_the_end_of_a_stop(
     connected: Dispatcher, hire: Hire
 ) -> None:
     # given
@@ -920,15 +989,15 @@ def test_what_is_settled_already_is_told_of_when_the_last_child_of_a_stopping_wo
     (running,) = _start(connected, child, _tag(1))
     child.answers(running, job.UNRUN)
     (held,) = _open(connected, errands.START_ONCE)
+    _answer(connected, held, errands.RUN, row_id=77)
+    assert child.takes()
 
     # when
     connected._drain()
-    child.dies()
-    _answer(connected, held, errands.RUN, row_id=77)
+    child.dies(running)
 
     # then
-    ((kind, held, detail),) = connected._errands._open.values()
-    assert (kind, held.number, detail) == (errands.ABANDONED, running, STOPPED)
+    assert _open(connected, errands.ABANDONED) == [held]
 
 
 def test_a_job_that_is_being_parked_is_given_back_by_its_row_when_the_worker_stops(

@@ -12,7 +12,8 @@ from celery.backends.base import Result
 from celery.message import Call, Delivery, Message
 from celery.worker import errands
 from celery.worker.errands import RUN, SETTLE, Asked
-from celery.worker.rescue import MOST_STARTS, ONLY_START, Rescue
+from celery.worker.job import MOST_STARTS
+from celery.worker.rescue import ONLY_START, Rescue
 
 
 class Rows:
@@ -425,11 +426,11 @@ def test_who_waits_for_what_must_not_run_again_is_told_and_so_is_the_log(rows: R
     signals.task_finished.connect(listen)
 
     # when
-    _answer(rows, _asked(errands.ABANDONED, detail="the worker stopped before it ran"))
+    _answer(rows, _asked(errands.ABANDONED, detail="its process died"))
 
     # then
     signals.task_finished.disconnect(listen)
-    text = "WorkerLost: shop.add: the worker stopped before it ran; acks_late is False, so it is not tried again"
+    text = "WorkerLost: shop.add: its process died; acks_late is False, so it is not tried again"
     assert heard == [("id", states.FAILURE, text)]
     assert len(results.stored) == 1
 
@@ -453,3 +454,34 @@ def test_rows_of_the_relay_that_were_started_too_often_are_buried_and_the_others
     assert left == page[:1]
     assert [(what, row_id) for what, row_id, *_ in rows.did] == [("bury", 2), ("bury", 3)]
     assert [result.state for result in results.stored] == [states.FAILURE] * 2
+
+
+def test_a_row_of_the_relay_that_was_started_too_often_is_not_dead_if_its_task_is_done(
+    rows: Rows, results: Results
+) -> None:
+    """Where results live elsewhere, a worker may be lost between the result and the end of the row."""
+    # given
+    results.shut = {("id", 1)}
+    done = Message(task_id="id", task="a", body=b"{}", queue="q", headers={message.STARTS: ONLY_START})
+
+    # when
+    left = Rescue(rows, "me", "worker").bury_worn_out([(2, done)])  # type: ignore[arg-type]
+
+    # then
+    assert left == []
+    assert rows.did == [("finish", 2)]
+    assert results.stored == []
+
+
+def test_the_only_start_of_what_was_not_started_is_taken_back(rows: Rows) -> None:
+    # when
+    _answer(
+        rows,
+        _asked(errands.RELEASE, row_id=1, detail=errands.UNSTARTED),
+        _asked(errands.RELEASE, row_id=2, detail=errands.UNSTARTED, starts=2),
+        _asked(errands.RELEASE, row_id=3),
+    )
+
+    # then
+    assert rows.did[:2] == [("mark", 1, 0), ("mark", 2, 2)]
+    assert rows.did[2:] == [("release", 1, False), ("release", 2, False), ("release", 3, False)]

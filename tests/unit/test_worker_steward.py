@@ -219,7 +219,7 @@ class TestProofOfLife:
 
         # then
         assert wait == float("inf")
-        assert channel.listen(supervisor[0]) == ((steward.LOST,), [])
+        assert channel.listen(supervisor[0]) == ((steward.LOST, serving._owner), [])
 
 
 def test_it_stops_when_it_is_told_to(serving: Steward, supervisor: tuple[socket.socket, socket.socket]) -> None:
@@ -400,4 +400,4 @@ class TestTheLease:
         # then
         heard = channel.listen(supervisor[0])
         assert heard
-        assert heard[0] == (steward.LOST,)
+        assert heard[0] == (steward.LOST, serving._owner)

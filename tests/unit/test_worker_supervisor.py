@@ -399,7 +399,7 @@ def test_a_new_steward_serves_the_owner_that_there_is(worker: Worker, clock: Clo
 
 def test_a_worker_whose_lease_was_lost_ends_its_dispatcher(worker: Worker) -> None:
     # when
-    worker.supervisor._answer(steward.LOST)
+    worker.supervisor._answer(steward.LOST, worker.supervisor._owner)
 
     # then
     assert worker.one("dispatcher").signals == [signal.SIGKILL]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 
 from celery import states
 from celery.worker.slots import Slots
@@ -96,4 +97,33 @@ def test_what_happens_while_the_database_is_away_is_looked_at_later(
 
     vacuum.step()
 
+    assert kept.calls == 1
+
+
+def test_one_that_takes_longer_than_the_database_is_waited_for_keeps_its_small_part(
+    vacuum: Vacuum, slots: Slots, kept: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    def never_ends() -> bool:
+        kept.moment += 20.0
+        raise OperationalError("the server has not answered")
+
+    slots.count(0, states.DONE, 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "clear_away", never_ends)
+        with pytest.raises(OperationalError):
+            vacuum.step()
+
+    # when
+    kept.moment += 399.0
+    wait = vacuum.step()
+
+    # then
+    assert (wait, kept.calls) == (LOOK, 0)
+
+    # when
+    kept.moment += 1.0
+    vacuum.step()
+
+    # then
     assert kept.calls == 1
