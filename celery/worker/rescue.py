@@ -75,13 +75,11 @@ class Rescue:
         """Settle what is closed, bury what was started too often, run the rest."""
         if not asked:
             return []
-        attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
-        closed = backends.default().closed(set(attempts))
-        found = list(zip(asked, attempts, strict=True))
-        worn_out = [one for one, attempt in found if attempt not in closed and one.delivery.starts >= job.MOST_STARTS]
+        over, left = _parted(asked)
+        worn_out = [one for one in left if one.delivery.starts >= job.MOST_STARTS]
         with transaction.atomic(using=self._store.alias):
-            answers = [self._settle(one) for one, attempt in found if attempt in closed]
-            answers += [self._try_again(one) for one, attempt in found if attempt not in closed and one not in worn_out]
+            answers = [self._settle(one) for one in over]
+            answers += [self._try_again(one) for one in left if one.delivery.starts < job.MOST_STARTS]
         return answers + [self._bury(one, _too_many(one.delivery.starts), one.delivery.crashes) for one in worn_out]
 
     def _settle(self, one: Asked) -> Answer:
@@ -181,13 +179,9 @@ class Rescue:
         """Keep each in a row that nobody starts again, whatever dies. SETTLE: others have it, or it is over."""
         if not asked:
             return []
-        attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
-        closed = backends.default().closed(set(attempts))
+        over, left = _parted(asked)
         with transaction.atomic(using=self._store.alias):
-            return [
-                self._settle(one) if attempt in closed else self._mark_for_good(one)
-                for one, attempt in zip(asked, attempts, strict=True)
-            ]
+            return [self._settle(one) for one in over] + [self._mark_for_good(one) for one in left]
 
     def _mark_for_good(self, one: Asked) -> Answer:
         row_id = one.delivery.row_id or self._keep(one.delivery)
@@ -259,6 +253,16 @@ class Rescue:
         if asked:
             self._store.poke()
         return [(one.number, SETTLE, 0) for one in asked]
+
+
+def _parted(asked: Sequence[Asked]) -> tuple[list[Asked], list[Asked]]:
+    """Return those whose attempt is over, and the others."""
+    attempts = [(one.delivery.task_id, job.attempt_of(one.delivery)) for one in asked]
+    closed = backends.default().closed(set(attempts))
+    pairs = list(zip(asked, attempts, strict=True))
+    return [one for one, attempt in pairs if attempt in closed], [
+        one for one, attempt in pairs if attempt not in closed
+    ]
 
 
 def _too_many(starts: int) -> str:

@@ -335,7 +335,7 @@ def relayed_message(row: tuple[Any, ...]) -> tuple[int, Message]:
     task, task_id, attempt, queue, rank, packed, body, row_id, suspect, starts, crashes = row
     content_type, encoding, headers = wire.unpack_headers(_packed(packed))
     headers = {name: value for name, value in headers.items() if name not in wire.COUNTERS}
-    relayed = 2 if suspect else 1  # its workers were lost: the copy must be marked before it runs again
+    relayed = wire.SUSPECT if suspect else 1  # its workers were lost: the copy must be marked before it runs again
     counters = {wire.RELAYED: relayed, wire.STARTS: wire.sane(starts), wire.CRASHES: wire.sane(crashes)}
     return row_id, Message(
         task_id=wire.name_in(task_id),
