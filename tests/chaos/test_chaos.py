@@ -498,7 +498,7 @@ class Trial:
 TRIALS = {
     "ack_before_store": Trial(breach="lost", place="sqlite", faults=("child",)),
     "drop_thousandth": Trial(breach="lost", place="sqlite", faults=("steward",)),
-    "fencing_removed": Trial(breach="overwritten", place="sqlite", faults=("stop: old owner",)),
+    "fencing_removed": Trial(breach="overwritten", place="sqlite", faults=("stop: old owner",), seconds=45),
     "lease_ignored": Trial(breach="repeated", place="postgresql", faults=("steward",)),
     "lost_worker_ignored": Trial(breach="stuck", place="sqlite", faults=("supervisor",)),
     "relay_deletes_first": Trial(breach="lost", place="rabbitmq", faults=("steward",)),
