@@ -9,7 +9,7 @@ from django.utils.html import format_html
 
 from celery import message as wire
 from celery.admin.scales import duration, local
-from celery.broker.store.base import as_bytes
+from celery.broker.store.statements import as_bytes
 from celery.exceptions import UndecodableMessage
 from celery.models import Message
 from celery.moments import as_moment

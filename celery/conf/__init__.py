@@ -27,9 +27,10 @@ MEANINGLESS: Final = ("CELERYD_QUEUE_WAKEUP_AFTER", "CELERYD_EMPTY_MSG_EMIT_EVER
 
 def __getattr__(constant: str) -> Any:
     """Return the value of a setting by its constant or its own name; after ``DEFAULT_``: what it is by default."""
+    if found := BY_CONSTANT.get(constant) or BY_NAME.get(constant):
+        return found.value()
     name = constant.removeprefix("DEFAULT_")
-    found = BY_CONSTANT.get(name) or BY_NAME.get(name)
-    if found is None:
-        message = f"celery.conf has no constant {constant!r}"
-        raise AttributeError(message)
-    return found.value() if name == constant else found.default_value()
+    if found := BY_CONSTANT.get(name) or BY_NAME.get(name):
+        return found.default_value()
+    message = f"celery.conf has no constant {constant!r}"
+    raise AttributeError(message)

@@ -17,6 +17,8 @@ IN_MEMORY_FILE: Final = b"\1"
 LARGEST_INLINE: Final = 64 * 1024
 LARGEST_DATAGRAM: Final = LARGEST_INLINE + 1024
 MOST_DESCRIPTORS: Final = 4
+#: As a number: the members of an enum are put together in Python, a microsecond a datagram.
+CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 ANCILLARY: Final = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
 
 
@@ -66,7 +68,7 @@ def receive(end: socket.socket, *, wait: bool) -> tuple[bytes, list[int]] | None
         raise EOFError from error
     if not data:
         raise EOFError
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & CUT:
         text = "a datagram between two processes of the worker was cut"
         raise OSError(text)
     descriptors = _descriptors(ancillary) if ancillary else []

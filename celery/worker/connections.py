@@ -1,11 +1,13 @@
 """The database connections of a worker's processes: kept from task to task, clean between tasks, tried after a rest."""
 
 import contextlib
+import threading
 import time
 from typing import Any, Final
 
 from django.conf import settings
 from django.db import connections, reset_queries
+from django.db.backends.signals import connection_created
 
 #: Seconds without a task after which a kept connection is tried before it is used again.
 STALE_AFTER: Final = 10.0
@@ -56,19 +58,28 @@ class TaskConnections:
 
     def __init__(self) -> None:
         self._used_at = time.monotonic()
+        #: Those that were opened on this thread. To ask Django for them after each task costs as much as a quick task.
+        self._opened: dict[int, Any] = {}
+        self._thread = threading.get_ident()
+        for connection in connections.all(initialized_only=True):
+            self._note_opened(connection)
+        connection_created.connect(self._note_opened)
+
+    def _note_opened(self, connection: Any, **_: Any) -> None:
+        if threading.get_ident() == self._thread:
+            self._opened[id(connection)] = connection
 
     def before_task(self) -> None:
         """Have connections tried at their next use if nothing ran for a while: servers drop idle ones."""
         if time.monotonic() - self._used_at > STALE_AFTER:
-            connection: Any
-            for connection in connections.all(initialized_only=True):
+            for connection in self._opened.values():
                 connection.health_check_enabled = True
                 connection.health_check_done = False
 
     def after_task(self, *, was_hit: bool = False) -> None:
         """Roll back what the task left open, and drop connections that broke; all of them, if it `was_hit`."""
         forget_queries()
-        for connection in connections.all(initialized_only=True):
+        for connection in list(self._opened.values()):
             if connection.connection is not None:
                 _roll_back(connection, anyway=was_hit)
         self._used_at = time.monotonic()

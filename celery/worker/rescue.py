@@ -138,7 +138,7 @@ class Rescue:
     def _keep_crashed(self, delivery: Delivery, crashes: int) -> None:
         """Store a delivery of the broker for another try; count in its row if it has been parked meanwhile."""
         again = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, visible_at=datetime.now(UTC))
-        if not self._store.insert([again]):
+        if not self._store.insert([again], takes_over=True):
             row_id = self._store.held_row(self._owner, again.task_id, again.attempt)
             self._store.count_crash(self._owner, row_id, crashes=crashes, marked=False)
 
@@ -149,7 +149,7 @@ class Rescue:
                 is_ours = self._store.bury(self._owner, delivery.row_id, crashes=crashes, reason=reason)
             else:
                 dead = job.as_message(delivery, task=job.name_of(delivery), crashes=crashes, reason=reason)
-                is_ours = bool(self._store.insert([dead]))
+                is_ours = bool(self._store.insert([dead], takes_over=True))
             if is_ours:
                 self._fail(delivery, WorkerLost(f"{job.name_of(delivery)}: {reason}"))
         if is_ours:

@@ -116,7 +116,7 @@ def _store_results(backend: BaseBackend, planned: Planned) -> set[str]:
 def _insert(alias: str, plans: Sequence[Consequences]) -> None:
     messages = [plan.message for plan in plans if plan.message]
     if messages:
-        store.of(alias).insert(messages)
+        store.of(alias).insert(messages, takes_over=True)
 
 
 def announce(outcome: Outcome, plan: Consequences) -> None:

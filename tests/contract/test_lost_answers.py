@@ -445,7 +445,7 @@ def test_a_copy_never_takes_marks_off_a_row_that_a_relay_is_publishing(kept: Sto
     kept.take_for_relay(ME, datetime.now(UTC), 10)
 
     # when
-    taken = kept.insert([replace(MESSAGE, task_id="marked", headers={wire.STARTS: starts})], owner=ME)
+    taken = kept.insert([replace(MESSAGE, task_id="marked", headers={wire.STARTS: starts})], owner=ME, takes_over=True)
 
     # then
     assert bool(taken) is (starts >= 1)

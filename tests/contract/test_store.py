@@ -536,7 +536,7 @@ class TestRelay:
         kept.insert([message("relayed")])
         ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
 
-        assert kept.insert([message("relayed", crashes=1, visible_at=NOW + SECOND)]) == [row_id]
+        assert kept.insert([message("relayed", crashes=1, visible_at=NOW + SECOND)], takes_over=True) == [row_id]
 
         assert kept.finish(worker, [row_id]) == set()
         row = row_of("relayed", alias)
@@ -549,16 +549,25 @@ class TestRelay:
         kept.insert([message("relayed")])
         ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
 
-        assert kept.insert([message("relayed")], owner=OTHER) == [row_id]
+        assert kept.insert([message("relayed")], owner=OTHER, takes_over=True) == [row_id]
 
         kept.drop_relay_claims(worker)
         assert kept.finish(worker, [row_id]) == set()
         assert kept.held_row(OTHER, "relayed", 1) == row_id
 
+    def test_what_is_sent_again_while_a_relay_publishes_it_leaves_its_row_alone(self, kept: Store, worker: str) -> None:
+        """Who sends holds no copy: the message arrives by the relay, and another row would have it run twice."""
+        kept.insert([message("relayed")])
+        ((row_id, _),) = kept.take_for_relay(worker, NOW, 10)
+
+        assert kept.insert([message("relayed", body=b"again")]) == []
+
+        assert kept.finish(worker, [row_id]) == {row_id}
+
     def test_what_a_worker_has_in_hand_is_not_taken_over(self, kept: Store, claimed: Delivery, alias: str) -> None:
         before = Row.objects.using(alias).filter(task_id="held").values().get()
 
-        assert kept.insert([message("held", crashes=2)], owner=OTHER) == []
+        assert kept.insert([message("held", crashes=2)], owner=OTHER, takes_over=True) == []
 
         assert Row.objects.using(alias).filter(task_id="held").values().get() == before
 

@@ -69,7 +69,7 @@ def test_a_message_put_off_is_not_lost_while_the_relay_has_not_deleted_its_row_y
     ((row_id, message),) = kept.take_for_relay(relay, datetime.now(UTC), 10)
 
     # when
-    kept.insert([job.as_message(_published(message), visible_at=datetime.now(UTC))])
+    kept.insert([job.as_message(_published(message), visible_at=datetime.now(UTC))], takes_over=True)
     kept.finish(relay, [row_id])
 
     # then

@@ -29,7 +29,8 @@ DECODERS: dict[str, tuple[str, ...]] = {
     "celery.broker.amqp.frames": ("Inbox", "read_deliver"),
     "celery.broker.amqp.properties": ("delivery_of", "task_id_of", "packed", "_is_json"),
     "celery.broker.redis.envelope": ("read", "_arrival", "_text", "_priority", "_body"),
-    "celery.broker.store.base": ("as_bytes", "deliveries", "_packed", "_rank", "relayed_message"),
+    "celery.broker.store.statements": ("as_bytes",),
+    "celery.broker.store.base": ("deliveries", "_packed", "_rank", "relayed_message"),
     "celery.worker.job": ("unpack", "unpack_answers", "consequences", "_unknown", "_dead", "_again", "as_message"),
     "celery.task.callables": ("check",),
     "celery.backends.exceptions": (

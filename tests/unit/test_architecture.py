@@ -92,6 +92,7 @@ driver  celery.broker.redis.publisher
 driver  celery.broker.redis.scripts
 driver  celery.broker.store.mysql
 driver  celery.broker.store.postgresql
+driver  celery.broker.store.prepared
 driver  celery.broker.store.sqlite
 driver  celery.managers
 driver  celery.models

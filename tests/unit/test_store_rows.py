@@ -6,7 +6,8 @@ import pytest
 
 from celery import message as wire
 from celery.broker.amqp.properties import properties_of
-from celery.broker.store.base import as_bytes, deliveries, relayed_message
+from celery.broker.store.base import deliveries, relayed_message
+from celery.broker.store.statements import as_bytes
 from celery.worker import job
 
 ROW = {

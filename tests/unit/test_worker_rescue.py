@@ -33,7 +33,7 @@ class Rows:
         self.did += [(what, row_id, *facts) for row_id in sorted(found)]
         return found
 
-    def insert(self, messages: Iterable[Message], *, owner: str | None = None, takes_over: bool = True) -> list[int]:
+    def insert(self, messages: Iterable[Message], *, owner: str | None = None, takes_over: bool = False) -> list[int]:
         ids = []
         for one in messages:
             if (one.task_id, one.attempt) not in self.known:

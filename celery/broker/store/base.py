@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from django.db import transaction
 
 from celery import message as wire
-from celery.broker.store.statements import Merge, Row, now
+from celery.broker.store.statements import Merge, Row, as_bytes, now
 from celery.broker.store.workers import TABLE, WorkerRows
 from celery.exceptions import LeaseLost
 from celery.message import Delivery, Message
@@ -36,8 +36,8 @@ INCOMING: Final = Merge(
     decides_by=("owner", "visible_at", "starts"),
     may_replace=lambda stored, new: None not in stored and stored[2] <= new[COLUMNS.index("starts")],
 )
-#: Where what we hold is no copy of a relay's: a row stays as it is, whoever has it.
-STAYING: Final = replace(INCOMING, condition="FALSE", may_replace=lambda *_: False)
+#: What is no copy of a relay's: a row stays as it is, whoever has it.
+STAYING: Final = replace(INCOMING, changes=(), condition="FALSE", may_replace=lambda *_: False)
 TAKEN: Final = "task_id, attempt, queue, rank, headers, body, id, suspect, starts, crashes"
 READY: Final = "owner IS NULL AND visible_at IS NULL AND dead_at IS NULL"
 DUE: Final = "visible_at <= %s AND owner IS NULL AND dead_at IS NULL ORDER BY visible_at"
@@ -71,6 +71,8 @@ class Store(WorkerRows):
     skip_locked = ""
     #: The order in which the relay takes what is ready; a database needs an index that has it.
     relay_order = "queue, rank, id"
+    #: How a row that is named by its id says whose it is.
+    is_held = "owner = %s"
     #: How changes of rows begin that are named by their ids.
     updating = f"UPDATE {TABLE}"
     deleting = f"DELETE FROM {TABLE}"
@@ -83,11 +85,11 @@ class Store(WorkerRows):
         *,
         owner: str | None = None,
         hold: datetime | None = None,
-        takes_over: bool = True,
+        takes_over: bool = False,
     ) -> list[int]:
         """Keep `messages` and return the ids of their rows; one whose id and attempt have a row already is left out.
 
-        A row that a relay is just publishing is no such row, if we may take it over: its copy is what we hold.
+        `takes_over`: a row that a relay is just publishing is no such row, for its copy is what we hold.
         `hold` makes rows without a moment of their own invisible until then. Raises SchemaMissing.
         """
         ids: list[int] = []
@@ -150,7 +152,7 @@ class Store(WorkerRows):
         if not ids:
             return set()
         among, wanted = self.among(ids)
-        found = self.rows(f"SELECT id FROM {TABLE} WHERE id {among} AND owner = %s", [*wanted, owner])
+        found = self.rows(f"SELECT id FROM {TABLE} WHERE id {among} AND {self.is_held}", [*wanted, owner])
         return {row_id for (row_id,) in found}
 
     def release(self, owner: str, ids: Sequence[int], *, marked: bool = False) -> set[int]:
@@ -162,7 +164,7 @@ class Store(WorkerRows):
 
         A mark that stays tells of a start without an end. Said twice it is the same mark.
         """
-        statement = f"UPDATE {TABLE} SET suspect = TRUE, starts = %s WHERE id = %s AND owner = %s"
+        statement = f"UPDATE {TABLE} SET suspect = TRUE, starts = %s WHERE id = %s AND {self.is_held}"
         return self.run(statement, [starts, row_id, owner]) > 0
 
     def count_crash(self, owner: str, row_id: int, *, crashes: int, marked: bool) -> bool:
@@ -171,7 +173,7 @@ class Store(WorkerRows):
         False if it is not ours, or if this crash is counted already.
         """
         change = f"owner = NULL, suspect = FALSE, crashes = crashes + 1, starts = starts - {int(marked)}"
-        statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND owner = %s AND crashes = %s"
+        statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND {self.is_held} AND crashes = %s"
         return self.run(statement, [row_id, owner, crashes - 1]) > 0
 
     def held_row(self, owner: str, task_id: str, attempt: int) -> int:
@@ -183,7 +185,7 @@ class Store(WorkerRows):
     def bury(self, owner: str, row_id: int, *, crashes: int, reason: str) -> bool:
         """Keep a message as dead, with the reason. False if it was not ours."""
         change = "owner = NULL, visible_at = NULL, dead_at = %s, reason = %s, crashes = %s"
-        statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND owner = %s"
+        statement = f"UPDATE {TABLE} SET {change} WHERE id = %s AND {self.is_held}"
         return self.run(statement, [self.moment(now()), reason, crashes, row_id, owner]) > 0
 
     def _change_some(
@@ -202,7 +204,7 @@ class Store(WorkerRows):
         if not ids:
             return set()
         among, wanted = self.among(ids)
-        statement = f"{change} WHERE id {among} AND owner = %s RETURNING id"
+        statement = f"{change} WHERE id {among} AND {self.is_held} RETURNING id"
         return {row_id for (row_id,) in self.rows(statement, [*values, *wanted, owner])}
 
     def release_all_but(self, owner: str, ids: Collection[int]) -> int:
@@ -283,13 +285,6 @@ class Store(WorkerRows):
         )
         rows = self.rows(statement, [])
         return self.read_moment(rows[0][0]) if rows else None
-
-
-def as_bytes(body: Any) -> bytes:
-    """Return a body as bytes, also where somebody stored it as text, or as a number, which SQLite keeps as it is."""
-    if isinstance(body, bytes | bytearray | memoryview):
-        return bytes(body)
-    return f"{body}".encode("utf-8", "surrogateescape")
 
 
 def deliveries(rows: Iterable[tuple[Any, ...]]) -> list[Delivery]:

@@ -35,7 +35,7 @@ class Merge:
     columns: tuple[str, ...]
     #: The first columns, which are unique together.
     key: tuple[str, ...]
-    #: What is taken from the new row when it overwrites a stored one.
+    #: What is taken from the new row when it overwrites a stored one. Nothing: a stored one stays, whatever it is.
     changes: tuple[str, ...]
     #: What is returned of each row that was inserted or overwritten.
     answer: str
@@ -48,6 +48,8 @@ class Merge:
     @cached_property
     def conflict(self) -> str:
         """Return the clause that says it in SQL."""
+        if not self.changes:
+            return f" ON CONFLICT ({', '.join(self.key)}) DO NOTHING"
         changes = ", ".join(f"{column} = excluded.{column}" for column in self.changes)
         return f" ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {changes} WHERE {self.condition}"
 
@@ -131,3 +133,10 @@ class Statements:
 def now() -> datetime:
     """Return the present moment, aware, whatever USE_TZ says."""
     return datetime.now(UTC)
+
+
+def as_bytes(body: Any) -> bytes:
+    """Return a body as bytes, also where somebody stored it as text, or as a number, which SQLite keeps as it is."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    return f"{body}".encode("utf-8", "surrogateescape")
