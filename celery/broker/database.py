@@ -1,5 +1,6 @@
 """The broker on the database: the store of messages is the queue. ``django://`` or ``django://alias``."""
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -17,9 +18,12 @@ from celery.message import Delivery, Message
 FIRST_POLL: Final = 0.002
 #: Seconds between looks while there is no room for more.
 FULL_POLL: Final = 1.0
-#: Empty polls in a row after which producers are asked to poke, and full ones after which they are told to stop.
+#: Empty polls in a row after which producers are asked to poke.
 IDLE_AFTER: Final = 3
-BUSY_AFTER: Final = 50
+#: Messages a second at which they are told to stop: on PostgreSQL pokes wait for each other, commit after commit.
+BUSY_PACE: Final = 500.0
+#: Seconds between two looks at the pace.
+PACE_SPAN: Final = 0.05
 #: Messages that are discarded in one transaction.
 PAGE: Final = 1000
 
@@ -76,8 +80,9 @@ class DatabaseConsumer(Consumer):
         self._store = store.of(alias)
         self._hints: Hints | None = None
         self._quiet = 0
-        self._full = 0
         self._is_full = False
+        self._taken = 0
+        self._paced_at = time.monotonic()
         self._has_claimed = False
         self._says_idle = False
 
@@ -111,7 +116,7 @@ class DatabaseConsumer(Consumer):
             if len(found) < limit:
                 found += self._claim(queue, limit - len(found))
         self._queues.append(self._queues.pop(0))
-        self._note_pace(busy=bool(found))
+        self._note_pace(len(found))
         return found
 
     def _claim(self, queue: str, limit: int) -> list[Delivery]:
@@ -123,13 +128,22 @@ class DatabaseConsumer(Consumer):
                 raise
             return []
 
-    def _note_pace(self, *, busy: bool) -> None:
-        self._quiet = 0 if busy else self._quiet + 1
-        self._full = self._full + 1 if busy else 0
+    def _note_pace(self, taken: int) -> None:
+        self._quiet = 0 if taken else self._quiet + 1
         if self._quiet == IDLE_AFTER and not self._says_idle:
             self._say_idle(idle=True)
-        elif self._full == BUSY_AFTER and self._says_idle:
+        elif self._says_idle and self._pace(taken) >= BUSY_PACE:
             self._say_idle(idle=False)
+
+    def _pace(self, taken: int) -> float:
+        """Return the messages a second since the last look, or 0.0 before it is time for another."""
+        self._taken += taken
+        elapsed = time.monotonic() - self._paced_at
+        if elapsed < PACE_SPAN:
+            return 0.0
+        pace = self._taken / elapsed
+        self._taken, self._paced_at = 0, self._paced_at + elapsed
+        return pace
 
     def _say_idle(self, *, idle: bool) -> None:
         if self._store.set_idle(self._owner, idle=idle):

@@ -1,10 +1,13 @@
 """The table of messages, as each of its dialects has to keep it."""
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import psycopg
@@ -13,9 +16,9 @@ from django.db import OperationalError, connections, transaction
 from psycopg import sql
 
 from celery import message as wire
-from celery.broker import store
+from celery.broker import database, store
 from celery.broker.base import Broker
-from celery.broker.database import DatabaseConsumer
+from celery.broker.database import IDLE_AFTER, PACE_SPAN, DatabaseConsumer
 from celery.broker.store.base import PAGE, Store, deliveries
 from celery.exceptions import LeaseLost
 from celery.message import Delivery, Message
@@ -698,6 +701,35 @@ class TestConsumer:
             consumer.close()
 
         assert row_of("held", alias).owner == ME
+
+    @pytest.fixture
+    def idle(self, consumer: DatabaseConsumer, alias: str, monkeypatch: pytest.MonkeyPatch) -> DatabaseConsumer:
+        """Return a consumer that has said so; each look at the clock is a while later."""
+        clock = count(time.monotonic() + PACE_SPAN, PACE_SPAN)
+        monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        for _ in range(IDLE_AFTER):
+            consumer.take(1000)
+        assert Worker.objects.using(alias).get().idle
+        return consumer
+
+    def test_a_worker_with_much_to_do_asks_nobody_to_wake_it(
+        self, kept: Store, idle: DatabaseConsumer, alias: str
+    ) -> None:
+        """On PostgreSQL commits that wake somebody wait for each other: many producers were no faster than two."""
+        kept.insert(messages(100))
+        idle.take(1000)
+        assert not Worker.objects.using(alias).get().idle
+
+        for _ in range(IDLE_AFTER):
+            idle.take(1000)
+        assert Worker.objects.using(alias).get().idle
+
+    def test_one_with_little_to_do_goes_on_asking(self, kept: Store, idle: DatabaseConsumer, alias: str) -> None:
+        for _ in range(10):
+            kept.insert([message()])
+            idle.take(1000)
+
+        assert Worker.objects.using(alias).get().idle
 
 
 class TestWorkers:
