@@ -23,7 +23,9 @@ FIRST_PAGE: Final = 32
 PAGE: Final = 1000
 #: Bytes of bodies in a page, about, that keep it from growing.
 LARGEST_PAGE: Final = 16 * 1024 * 1024
-#: Seconds that one slice may take, and that the messages of one queue in a page may take to be confirmed.
+#: Seconds after which the steward gets its turn: what was published comes back to it, to be examined.
+TURN: Final = 0.1
+#: Seconds after which a page gives way to the next, and that the messages of one queue in a page may take to be confirmed.
 SLICE: Final = 2.0
 PATIENCE: Final = 5.0
 #: Seconds that messages wait whose queue the broker refuses, is full, or of which it answers nothing; others go on.
@@ -62,13 +64,19 @@ class Relay:
         self._turns: dict[str, float] = {}
 
     def step(self) -> float:
-        """Move what is due, for a slice at most, and return the seconds until the next look."""
-        deadline = time.monotonic() + SLICE
+        """Move what is due, for about a turn, and return the seconds until the next look."""
+        began = time.monotonic()
         move = self._publish_page if self._broker.relays else self._promote_page
-        while time.monotonic() < deadline:
-            if not move(deadline):
-                return LONGEST_PAUSE
-        return 0.0
+        while move(began + SLICE):
+            if time.monotonic() > began + TURN:
+                return 0.0
+        return self._pause()
+
+    def _pause(self) -> float:
+        """Return the seconds until the next message is due; what is due already and stays is held by others."""
+        due = self._store.next_due()
+        left = (due - datetime.now(UTC)).total_seconds() if due else 0.0
+        return min(left, LONGEST_PAUSE) if left > 0 else LONGEST_PAUSE
 
     def _promote_page(self, _deadline: float) -> bool:
         """Make due rows ready. Looks before it writes: an idle worker never takes a write lock."""

@@ -331,6 +331,19 @@ def test_a_message_that_the_broker_will_never_take_is_dead_and_the_others_of_its
     assert told == [{"task_id": "id 2", "name": "a", "reason": rows.dead[2]}]
 
 
+def test_the_next_look_is_at_the_moment_when_something_is_due(relay: Relay, rows: Rows) -> None:
+    rows.add("celery", at=datetime.now(UTC) + timedelta(seconds=LONGEST_PAUSE / 2))
+    rows.add("celery", at=datetime.now(UTC) + timedelta(seconds=1))
+
+    assert 0.0 < relay.step() <= LONGEST_PAUSE / 2
+
+
+def test_what_is_due_and_held_by_others_is_no_reason_to_look_at_once(relay: Relay, rows: Rows) -> None:
+    rows.add("celery", at=datetime.now(UTC) - timedelta(seconds=1), owner="another")
+
+    assert relay.step() == LONGEST_PAUSE
+
+
 def test_a_slice_ends_in_time_however_much_is_due(
     relay: Relay, place: Place, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
