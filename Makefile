@@ -83,8 +83,8 @@ coverage: $(READY)  ## branch coverage of celery/, the worker's processes includ
 matrix: $(READY)  ## the tests on each pair of Python and Django whose interpreter is here
 	$(SERVERS) run -- $(BIN)/python -m nox
 
-bench: $(READY)  ## throughput, latency and memory
-	$(SERVERS) run -- $(BIN)/python -m benchmarks
+bench: $(READY)  ## throughput, latency and memory beside Celery, twenty minutes; PEERS="dramatiq huey ..." for more
+	$(SERVERS) run postgresql rabbitmq -- $(BIN)/python -m benchmarks --peers '$(PEERS)'
 
 docs: $(READY_FOR_DOCS)  ## the documentation as HTML in docs/_build
 	$(BIN)/python -m sphinx --fail-on-warning --nitpicky --quiet -b html docs docs/_build \

@@ -1,21 +1,28 @@
 """Command line of the benchmarks.
 
 It uses the servers that CELERY_TEST_POSTGRES_URL and CELERY_TEST_AMQP_URL name, as `make bench` sets them, and starts
-private ones where they are missing. Rounds of all contenders alternate. The exit code tells whether anything broke.
+private ones where one is missing; for some peers a private Redis, with its defaults, too. Within a round all contenders
+of a scenario take turns; every other round goes backwards. Exit codes: 0, 1 something broke, 130 Ctrl-C or SIGTERM.
 """
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import facts, report
-from benchmarks.contender import Broken
-from benchmarks.plan import FULL, QUICK, SCENARIOS, Contenders, Sizes, contenders
+from benchmarks.contender import Product
+from benchmarks.places_redis import OrdinaryRedis
+from benchmarks.plan import FULL, QUICK, Contenders, Servers, Sizes, Step, contenders
+from benchmarks.products import PEERS, peers
+from benchmarks.record import Record
+from benchmarks.scenarios import SCENARIOS, rounds
 from tests.servers import environment_of, running
 
 POSTGRES, AMQP = "CELERY_TEST_POSTGRES_URL", "CELERY_TEST_AMQP_URL"
@@ -23,70 +30,111 @@ POSTGRES, AMQP = "CELERY_TEST_POSTGRES_URL", "CELERY_TEST_AMQP_URL"
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    sizes = sizes_of(options)
-    made = report.Report()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or workers and databases would be left behind
     with ExitStack() as stack:
-        postgres, amqp = stack.enter_context(servers())
+        found = stack.enter_context(servers(options.peers))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="celery-bench-"))
-        they = stack.enter_context(contenders(postgres, amqp, Path(folder)))
-        known = {"machine": facts.machine(), **facts.sides(they)}
-        print("\n".join(report.flat(known)))
-        broken = measure(they, sizes, options.scenario or list(SCENARIOS), made)
-    report.show(made)
-    path = report.write(
-        facts.when(), {"facts": known, "sizes": vars(sizes), "broken": broken, "figures": made.as_data()}
-    )
-    print(f"Written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
-    for reason in broken:
-        print(f"BROKEN: {reason}", file=sys.stderr)
-    return 1 if broken else 0
+        they = stack.enter_context(contenders(found, options.peers, Path(folder)))
+        record = begun(they, options)
+        try:
+            measure(they, options.scenario or list(SCENARIOS), record)
+        except KeyboardInterrupt:
+            print("benchmarks: interrupted.", file=sys.stderr)
+            code = 130
+        else:
+            code = 1 if record.broken else 0
+        record.write()
+    finish(record)
+    return code
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few tasks, one round: about a minute, rough figures")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few tasks, one round: some minutes, rough figures")
     parser.add_argument(
         "--scenario", action="append", choices=list(SCENARIOS), help="only this one; may be given again"
     )
-    parser.add_argument("--tasks", type=int, metavar="N", help="tasks of a drain of our side; Celery gets a quarter")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each scenario")
+    parser.add_argument("--rounds", type=_count, metavar="N", help="rounds of each scenario (3; curves at most 2)")
+    parser.add_argument(
+        "--peers", type=_peers, default=(), metavar="NAMES", help=f"who else takes part: {' '.join(PEERS)}"
+    )
+    parser.add_argument("--results", type=Path, default=report.RESULTS, metavar="FOLDER", help="where the JSON goes")
     return parser.parse_args(argv)
 
 
 def sizes_of(options: argparse.Namespace) -> Sizes:
     sizes = QUICK if options.quick else FULL
-    if options.tasks:
-        sizes = replace(sizes, drain=options.tasks, drain_celery=max(options.tasks // 4, 1))
     return replace(sizes, rounds=options.rounds) if options.rounds else sizes
 
 
-def measure(they: Contenders, sizes: Sizes, names: Sequence[str], made: report.Report) -> list[str]:
-    """Go through the rounds; what breaks is told, and the others go on."""
-    broken = []
+def begun(they: Contenders, options: argparse.Namespace) -> Record:
+    """Print what has to be known to read the figures."""
+    known = {"machine": facts.machine(), **facts.sides(they)}
+    print("\n".join(report.flat(known)), flush=True)
+    return Record(path=options.results / f"{facts.when()}.json", facts=known, sizes=sizes_of(options))
+
+
+def measure(they: Contenders, names: Sequence[str], record: Record) -> None:
+    """Go through scenarios and rounds, and write down after each scenario what is known."""
     for name in names:
-        for number in range(1, sizes.rounds + 1):
-            for step in SCENARIOS[name](they, sizes):
-                try:
-                    for figure in step():
-                        made.add(number, figure)
-                        print(
-                            f"{name} {number}: {figure.contender}: {figure.measure} {figure.value:,.1f} {figure.unit}"
-                        )
-                except Broken as reason:
-                    broken.append(f"{name}, round {number}: {reason}")
-                    print(f"BROKEN: {broken[-1]}", file=sys.stderr)
-    return broken
+        scenario, began = SCENARIOS[name], time.monotonic()
+        for number in range(1, rounds(name, record.sizes) + 1):
+            for step in in_turns(scenario.steps(they, record.sizes), number):
+                take(step, f"{name} {number}", number, record)
+        record.write()
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def in_turns(steps: Sequence[Step], number: int) -> Sequence[Step]:
+    """Rounds with an even number go backwards: nobody comes always after the same other."""
+    return steps if number % 2 else steps[::-1]
+
+
+def take(step: Step, where: str, number: int, record: Record) -> None:
+    """Measure once. What breaks is told, and the others go on."""
+    try:
+        for figure in step():
+            record.add(number, figure)
+            print(f"{where}: {figure.contender}: {figure.measure} {figure.value:,.4g} {figure.unit}", flush=True)
+    except Exception as reason:  # noqa: BLE001 - whatever it was, it is no reason to lose the others
+        record.broken.append(f"{where}: {type(reason).__name__}: {reason}")
+        print(f"BROKEN: {record.broken[-1]}", file=sys.stderr, flush=True)
+
+
+def finish(record: Record) -> None:
+    """Print the tables, and once more what broke."""
+    report.show(record.rounds)
+    print(f"Written to {record.name}")
+    for reason in record.broken:
+        print(f"BROKEN: {reason}", file=sys.stderr)
 
 
 @contextmanager
-def servers() -> Iterator[tuple[str, str]]:
-    """The addresses of PostgreSQL and RabbitMQ."""
-    if POSTGRES in os.environ and AMQP in os.environ:
-        yield os.environ[POSTGRES], os.environ[AMQP]
-        return
-    with running() as started:
-        found = environment_of(started)
-        yield found[POSTGRES], found[AMQP]
+def servers(others: Sequence[Product]) -> Iterator[Servers]:
+    """The addresses of PostgreSQL, RabbitMQ and, if one of the others needs it, a Redis of our own."""
+    with ExitStack() as stack:
+        known: Mapping[str, str] = os.environ
+        if POSTGRES not in known or AMQP not in known:
+            known = environment_of(stack.enter_context(running(("postgresql", "rabbitmq"))))
+        wants_redis = any("redis" in product.servers for product in others)
+        redis = stack.enter_context(OrdinaryRedis.running()).url if wants_redis else ""
+        yield Servers(postgres=known[POSTGRES], amqp=known[AMQP], redis=redis)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _peers(text: str) -> list[Product]:
+    try:
+        return peers(text.replace(",", " ").split())
+    except ValueError as unknown:
+        raise argparse.ArgumentTypeError(str(unknown)) from None
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contender import CHILDREN, Contender
+from benchmarks.contender import CHILDREN, Broken, Contender
 from benchmarks.plan import Contenders
 
 
@@ -24,7 +25,7 @@ def machine() -> dict[str, Any]:
 
 def sides(they: Contenders) -> dict[str, Any]:
     """Ask every contender's own connection, and the broker for one message of each."""
-    return {one.label: _side(one) for one in they.all()}
+    return {one.label: _side(one) for one in they.everybody()}
 
 
 def when() -> str:
@@ -33,11 +34,15 @@ def when() -> str:
 
 
 def _side(contender: Contender) -> dict[str, Any]:
-    contender.clear()
-    contender.drive("enqueue_one_by_one", 1)
-    list(contender.wait_for(contender.queue.depth, 1))
-    found = contender.drive("facts") | contender.queue.facts() | {"children": CHILDREN}
-    contender.clear()
+    try:
+        contender.clear()
+        contender.drive("fill", count=1)
+        contender.wait(contender.queue.depth, 1)
+        found = contender.drive("facts") | contender.queue.facts() | {"children": CHILDREN}
+        contender.clear()
+    except Broken as reason:  # its steps will tell too
+        print(f"BROKEN: facts: {reason}", file=sys.stderr, flush=True)
+        return {"broken": str(reason)}
     return found
 
 

@@ -1,8 +1,13 @@
-"""Where a contender keeps its messages and results: a database and a queue of its own on the given servers."""
+"""Where a contender keeps its messages and results: a database and a queue of its own on the given servers.
+
+Messages wait in a `Queue`: on RabbitMQ, or in a table. Results are `Results`: rows, or what `places_redis` has. What
+the tasks themselves write down is in `Marks`.
+"""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -12,6 +17,7 @@ import psycopg
 from amqp.exceptions import NotFound, PreconditionFailed
 
 PERSISTENT = 2
+BYTES_OF_A_MARK = 16
 
 
 class Database(Protocol):
@@ -56,7 +62,7 @@ class PostgreSQL:
         return cursor.fetchall() if cursor.description else []
 
     def clear(self, table: str) -> None:
-        self.rows(f"TRUNCATE {table}")
+        self.rows(f"TRUNCATE {table} CASCADE")
 
     def remove(self) -> None:
         self._connection.close()
@@ -89,6 +95,27 @@ class SQLite:
         self._connection.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What a product's `places` are made of: addresses of servers, and the name and database of one contender."""
+
+    postgres: str
+    amqp: str
+    redis: str
+    name: str
+    database: Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a table that count: messages that wait, or results. `good` are the results as they should be."""
+
+    table: str
+    counted: str = "TRUE"
+    good: str = "TRUE"
+    key: str = "task_id"
+
+
 class Queue(Protocol):
     """Where messages wait."""
 
@@ -101,24 +128,31 @@ class Queue(Protocol):
     def clear(self) -> None:
         """Forget all of them."""
 
+    def remove(self) -> None:
+        """Leave nothing on the server."""
+
     def facts(self) -> dict[str, str]:
         """What the server says of a message that waits now, which is used up."""
 
 
 class Table:
-    """The queue of ``django://``."""
+    """A queue in the database; that of ``django://`` if nothing else is said."""
 
     broker = "django://"
     name = "bench"
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rows: Rows) -> None:
         self._database = database
+        self._rows = rows
 
     def depth(self) -> int:
-        return int(self._database.rows("SELECT count(*) FROM celery_message")[0][0])
+        return int(self._database.rows(f"SELECT count(*) FROM {self._rows.table} WHERE {self._rows.counted}")[0][0])
 
     def clear(self) -> None:
-        self._database.clear("celery_message")
+        self._database.clear(self._rows.table)
+
+    def remove(self) -> None:
+        """It goes with its database."""
 
     def facts(self) -> dict[str, str]:
         return {"message": "a row of the database"}
@@ -153,15 +187,77 @@ class AmqpQueue:
         return {"message": "persistent" if mode == PERSISTENT else f"delivery_mode {mode}", "queue": self._durability()}
 
     def _durability(self) -> str:
-        """Declare it durable again: the server refuses that of any other queue."""
+        """Declare it durable again: the server refuses that of any other queue, and of other arguments."""
         with self._channel() as channel:
             try:
                 channel.queue_declare(self.name, durable=True, auto_delete=False)
-            except PreconditionFailed:
-                return "not durable"
+            except PreconditionFailed as refused:
+                return "durable" if "x-" in str(refused) else "not durable"
         return "durable"
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:
         with kombu.Connection(self.broker) as connection:
             yield connection.channel()
+
+
+class Results(Protocol):
+    """Where results are stored."""
+
+    url: str
+
+    def stored(self) -> int:
+        """How many there are."""
+
+    def good(self) -> int:
+        """Of how many tasks there is a good one."""
+
+    def clear(self) -> None:
+        """Forget all of them."""
+
+
+class ResultRows:
+    """Results in a table of the contender's database."""
+
+    url = ""
+
+    def __init__(self, database: Database, rows: Rows) -> None:
+        self._database = database
+        self._rows = rows
+
+    def stored(self) -> int:
+        return self._number("count(*)", self._rows.counted)
+
+    def good(self) -> int:
+        return self._number(f"count(DISTINCT {self._rows.key})", self._rows.good)
+
+    def clear(self) -> None:
+        self._database.clear(self._rows.table)
+
+    def _number(self, what: str, condition: str) -> int:
+        return int(self._database.rows(f"SELECT {what} FROM {self._rows.table} WHERE {condition}")[0][0])
+
+
+class Marks:
+    """The file to which tasks append a line of 16 bytes each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def count(self) -> int:
+        return self.path.stat().st_size // BYTES_OF_A_MARK if self.path.exists() else 0
+
+    def clear(self) -> None:
+        """Empty it; who has it open goes on appending."""
+        self.path.write_bytes(b"")
+
+    def lines(self) -> list[str]:
+        return parsed(self.path.read_bytes())
+
+
+def parsed(content: bytes) -> list[str]:
+    """The marks as text; ValueError if they are not whole lines of 16 bytes."""
+    lines = content.decode().splitlines()
+    if len(content) % BYTES_OF_A_MARK or any(len(line) != BYTES_OF_A_MARK - 1 for line in lines):
+        raise ValueError("a mark that is not 16 bytes")
+    return lines

@@ -1,9 +1,10 @@
 """Results to come: `AsyncResult` and `TaskSetResult` ask the result backend, and wait smartly."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast, overload
+from uuid import UUID
 
 from django.db import connections, transaction
 from django.utils.module_loading import import_string
@@ -16,6 +17,8 @@ from celery.exceptions import TimeoutError, WouldWaitForever  # noqa: A004 - the
 R = TypeVar("R")
 _Arrivals = Generator[Result, None, None]
 
+#: Bytes of a UUID.
+ID_SIZE: Final = 16
 #: Shows results as they pass. Found by name: it needs a package that is optional.
 PROGRESS: Final = "celery.progress.watched"
 
@@ -139,6 +142,56 @@ class AsyncResult(BaseAsyncResult[R]):
 
     def __init__(self, task_id: str, *, ignored: bool = False, sent_in: OpenTransaction | None = None) -> None:
         super().__init__(task_id, backends.default(), ignored=ignored, sent_in=sent_in)
+
+
+class SentResults(Sequence[AsyncResult[R]]):
+    """The results of many calls, in the order of the calls. Each is made when it is asked for.
+
+    A million of them take 16 bytes each: what is kept is the ids, which are UUIDs.
+
+    >>> from celery.result import SentResults
+    >>> results = SentResults()
+    >>> results.extend(["0199c7b2-4a51-7c6e-8d3f-5b6a7c8d9e0f"])
+    >>> len(results), results[0]
+    (1, <AsyncResult: 0199c7b2-4a51-7c6e-8d3f-5b6a7c8d9e0f>)
+    """
+
+    def __init__(self, *, ignored: bool = False) -> None:
+        self._ids = bytearray()
+        self._ignored = ignored
+        self._sent_in: OpenTransaction | None = None
+
+    def extend(self, task_ids: Iterable[str], sent_in: OpenTransaction | None = None) -> None:
+        """Add the results of tasks that were sent, all of them in the same transaction or none."""
+        self._ids += bytes.fromhex("".join(task_ids).replace("-", ""))
+        self._sent_in = self._sent_in or sent_in
+
+    def __len__(self) -> int:
+        return len(self._ids) // ID_SIZE
+
+    @overload
+    def __getitem__(self, index: int) -> AsyncResult[R]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[AsyncResult[R]]: ...
+
+    def __getitem__(self, index: int | slice) -> AsyncResult[R] | list[AsyncResult[R]]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        start = range(len(self))[index] * ID_SIZE
+        task_id = str(UUID(bytes=bytes(self._ids[start : start + ID_SIZE])))
+        return AsyncResult(task_id, ignored=self._ignored, sent_in=self._sent_in)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __add__(self, others: Iterable[AsyncResult[R]]) -> list[AsyncResult[R]]:
+        return [*self, *others]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)} of them>"
 
 
 class TaskSetResult(Generic[R]):

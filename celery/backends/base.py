@@ -86,13 +86,17 @@ class BaseBackend(ABC):
     def closed(self, attempts: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
         """Return those pairs of id and attempt that need not run any more."""
         wanted = list(attempts)
-        found = self.fetch([task_id for task_id, _ in wanted])
+        found = self.stages([task_id for task_id, _ in wanted])
         return {
             (task_id, attempt)
             for task_id, attempt in wanted
-            if (stored := found.get(task_id))
-            and not states.may_replace(stored=stored.state, stored_attempt=stored.attempt, new_attempt=attempt)
+            if (stage := found.get(task_id))
+            and not states.may_replace(stored=stage[0], stored_attempt=stage[1], new_attempt=attempt)
         }
+
+    def stages(self, task_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Return the state and the attempt of the stored results, by id; an id without one is absent."""
+        return {task_id: (stored.state, stored.attempt) for task_id, stored in self.fetch(task_ids).items()}
 
     def refusal(self) -> str | None:
         """Return why waiting on this thread can never end, or None."""

@@ -64,12 +64,18 @@ class Backend(BaseBackend):
     def fetch(self, task_ids: Sequence[str]) -> dict[str, Result]:
         """Select the rows of `task_ids`, 500 at a time."""
         keeper = message_store.of(self.alias)
-        found: dict[str, Result] = {}
+        return {row[0]: _result(keeper, row) for row in self._rows(keeper, COLUMNS, task_ids)}
+
+    def stages(self, task_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Select no more than state and attempt: a result may be large."""
+        rows = self._rows(message_store.of(self.alias), ("task_id", "status", "attempt"), task_ids)
+        return {task_id: (state, attempt) for task_id, state, attempt in rows}
+
+    @staticmethod
+    def _rows(keeper: Store, columns: Sequence[str], task_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(task_ids), PAGE):
             among, values = keeper.among(task_ids[start : start + PAGE])
-            for row in keeper.rows(f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE task_id {among}", values):
-                found[row[0]] = _result(keeper, row)
-        return found
+            yield from keeper.rows(f"SELECT {', '.join(columns)} FROM {TABLE} WHERE task_id {among}", values)
 
     def cleanup(self) -> int:
         """Delete results older than `lifetime`, each page in a short transaction, and return their number.

@@ -11,7 +11,7 @@ from celery.exceptions import InvalidTask
 from celery.message import Call
 from celery.messaging import TaskConsumer, TaskPublisher
 from celery.registry import tasks
-from celery.result import AsyncResult
+from celery.result import AsyncResult, SentResults
 from celery.task.sending import apply_async, requeue, send, send_many
 
 P = ParamSpec("P")
@@ -100,7 +100,7 @@ class Task(TaskOptions):
         return apply_async(cls, args, kwargs, **options)
 
     @classmethod
-    def delay_many(cls, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[Any]]:
+    def delay_many(cls, calls: Iterable[Sequence[Any]]) -> SentResults[Any]:
         """Send one call for every tuple of arguments, in batches of 1,000; if one fails, those before it are sent."""
         return send_many(cls, calls)
 
@@ -171,7 +171,7 @@ class FunctionTask(TaskOptions, Generic[P, R]):
         """Send the task with options; see `celery.task.apply_async`."""
         return apply_async(self, args, kwargs, **options)
 
-    def delay_many(self, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[R]]:
+    def delay_many(self, calls: Iterable[Sequence[Any]]) -> SentResults[R]:
         """Send one call for every tuple of arguments, in batches of 1,000; if one fails, those before it are sent."""
         return send_many(self, calls)
 

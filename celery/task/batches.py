@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.message import Message
 from celery.result import OpenTransaction, TaskSetResult
-from celery.task.sending import BATCH, send_messages
+from celery.task.sending import BATCH, give
 
 
 def send_set(task: Any, taskset_id: str, messages: Iterable[Message], total: int) -> TaskSetResult[Any]:
@@ -19,7 +19,7 @@ def send_set(task: Any, taskset_id: str, messages: Iterable[Message], total: int
     pending = iter(messages)
     try:
         while batch := list(islice(pending, BATCH)):
-            sent_in = send_messages(task, batch)[0].sent_in
+            sent_in = give(batch)
             ids += [message.task_id for message in batch]
     except Exception as error:
         error.add_note(f"Of the {total} subtasks of task set {taskset_id}, the first {len(ids)} were sent.")

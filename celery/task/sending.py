@@ -13,7 +13,7 @@ from celery.calling import message_of, moment
 from celery.exceptions import MeaninglessOption
 from celery.message import Message
 from celery.registry import tasks
-from celery.result import AsyncResult, OpenTransaction
+from celery.result import AsyncResult, OpenTransaction, SentResults
 
 #: Messages that are published, and waited for, together.
 BATCH: Final = 1000
@@ -29,15 +29,16 @@ def send(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncResu
     return send_messages(task, [message_of(task, args, kwargs)])[0]
 
 
-def send_many(task: Any, calls: Iterable[Sequence[Any]]) -> list[AsyncResult[Any]]:
+def send_many(task: Any, calls: Iterable[Sequence[Any]]) -> SentResults[Any]:
     """Send one call for every tuple of arguments, in batches: one wait for the broker a batch, one batch in memory.
 
     If a batch fails, its exception is raised and the batches before it are sent.
     """
-    results: list[AsyncResult[Any]] = []
+    results: SentResults[Any] = SentResults(ignored=getattr(task, "ignore_result", False))
     pending = iter(calls)
-    while batch := list(islice(pending, BATCH)):
-        results += send_messages(task, [message_of(task, args) for args in batch])
+    while batch := [message_of(task, args) for args in islice(pending, BATCH)]:
+        sent_in = give(batch)
+        results.extend((message.task_id for message in batch), sent_in)
     return results
 
 
@@ -105,9 +106,14 @@ def is_done(task_id: str) -> bool:
 
 
 @async_unsafe(BLOCKING)
+def give(messages: Sequence[Message]) -> OpenTransaction | None:
+    """Give messages to the broker, and return the transaction in which they were sent, if one is open here."""
+    alias = broker.current().send(messages)
+    return OpenTransaction(alias) if alias else None
+
+
 def send_messages(task: Any, messages: Sequence[Message]) -> list[AsyncResult[Any]]:
     """Give messages of one task to the broker, and return their results to come."""
-    alias = broker.current().send(messages)
-    sent_in = OpenTransaction(alias) if alias else None
+    sent_in = give(messages)
     ignored = getattr(task, "ignore_result", False)
     return [AsyncResult(message.task_id, ignored=ignored, sent_in=sent_in) for message in messages]

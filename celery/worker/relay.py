@@ -18,14 +18,18 @@ from celery.worker.announcer import Announce
 
 logger = logging.getLogger("celery.worker")
 
-#: Rows that are moved together: the first time, as nobody knows yet how large they are, and at most.
+#: Rows that are published together: the first time, as nobody knows yet how large they are, and at most. With more of
+#: them nothing gets faster, and what comes back to be examined waits for longer.
 FIRST_PAGE: Final = 32
-PAGE: Final = 1000
+PAGE: Final = 256
+#: Rows that become ready together.
+PROMOTED: Final = 1000
 #: Bytes of bodies in a page, about, that keep it from growing.
 LARGEST_PAGE: Final = 16 * 1024 * 1024
 #: Seconds after which the steward gets its turn: what was published comes back to it, to be examined.
-TURN: Final = 0.1
-#: Seconds after which a page gives way to the next, and that the messages of one queue in a page may take to be confirmed.
+TURN: Final = 0.02
+#: Seconds after which the queues of a page that have not had their turn wait for the next, and that the messages of one
+#: queue may take to be confirmed.
 SLICE: Final = 2.0
 PATIENCE: Final = 5.0
 #: Seconds that messages wait whose queue the broker refuses, is full, or of which it answers nothing; others go on.
@@ -84,10 +88,10 @@ class Relay:
         due = self._store.next_due()
         if due is None or due > now:
             return False
-        moved = self._store.promote(now, PAGE)
+        moved = self._store.promote(now, PROMOTED)
         if moved:
             self._store.poke()
-        return moved == PAGE
+        return moved == PROMOTED
 
     def _publish_page(self, deadline: float) -> bool:
         """Claim, publish with confirms, delete what is still ours. A crash between leaves rows that are sent again."""

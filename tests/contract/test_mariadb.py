@@ -306,7 +306,7 @@ class TestSnapshots:
             self.take_snapshot(old)
             elsewhere(lambda: kept.take_for_relay(OTHER, NOW, 1))
 
-            assert store.of(old).insert([message("x", crashes=1)]) == [row_id]
+            assert store.of(old).insert([message("x", crashes=1)], takes_over=True) == [row_id]
 
     def test_a_result_that_another_has_stored_since_is_respected(self, kept: Store, old: str) -> None:
         def store_elsewhere() -> None:

@@ -831,6 +831,24 @@ class TestNotify:
 
         assert heard(listener) == 0
 
+    def test_a_worker_is_not_woken_for_the_queues_of_others(
+        self, kept: Store, worker: str, listener: "psycopg.Connection[Any]"
+    ) -> None:
+        kept.set_idle(worker, idle=True)
+
+        kept.insert([message(queue="of others")])
+        kept.insert([message(queue="celer"), message(queue="celery,mail")])
+
+        assert heard(listener) == 0
+
+    def test_it_is_woken_by_a_page_that_has_one_for_it(self, kept: Store, listener: "psycopg.Connection[Any]") -> None:
+        kept.enlist(ME, name="a@host", pid=1, queues=["mail", "celery"], concurrency=1, lease=30.0)
+        kept.set_idle(ME, idle=True)
+
+        kept.insert([message(queue="of others"), message(queue="celery")])
+
+        assert heard(listener) == 1
+
     def test_an_idle_worker_is_woken_once_a_page(
         self, kept: Store, worker: str, listener: "psycopg.Connection[Any]"
     ) -> None:

@@ -120,7 +120,7 @@ def test_a_crash_costs_only_what_its_child_had_finished_and_not_stored_a_second_
     calls = [(place.ledger, f"task {number}") for number in range(300)]
     with WorkerProcess(place):
         # when
-        results = tasks.record.delay_many(calls[:150])
+        results = [*tasks.record.delay_many(calls[:150])]
         crash = tasks.record_then_crash_once.delay(place.ledger, "crash")
         results += tasks.record.delay_many(calls[150:])
 

@@ -5,7 +5,7 @@ Each wrong line is marked with the error that mypy must find in it; `test_typing
 
 from typing import Any, assert_type
 
-from celery.result import AsyncResult, TaskSetResult
+from celery.result import AsyncResult, SentResults, TaskSetResult
 from celery.task import FunctionTask, Task, TaskSet, dmap, dmap_async, execute_remote, task
 
 
@@ -36,7 +36,8 @@ def right() -> None:
     assert_type(add.delay(1, y=2).get(), int)
     assert_type(add.delay(1).wait(timeout=2.5), int)
     assert_type(add.apply_async([1], countdown=5).get(), int)
-    assert_type(add.delay_many([(1, 2), (3,)]), list[AsyncResult[int]])
+    assert_type(add.delay_many([(1, 2), (3,)]), SentResults[int])
+    assert_type(add.delay_many([(1, 2), (3,)])[0].get(), int)
     assert_type(ship("7", fast=True), list[str])
     assert_type(ship.delay("7", fast=True).get(), list[str])
     assert_type(ship.delay(order="7").status, str)

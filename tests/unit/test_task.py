@@ -1,5 +1,6 @@
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
@@ -12,9 +13,10 @@ from django.utils import timezone as django_timezone
 from pytest_django import Settings
 
 from celery.backends.base import Result
+from celery.calling import new_id
 from celery.exceptions import AlreadyRegistered, InvalidTask, MeaninglessOption, NotRegistered, UnsendableArgument
 from celery.registry import tasks
-from celery.result import AsyncResult
+from celery.result import AsyncResult, SentResults
 from celery.task import FunctionTask, Task, apply_async, delay_task, task
 from celery.task.base import TaskOptions
 from celery.task.sending import BATCH
@@ -257,6 +259,40 @@ class TestSendingMany:
 
         assert [json.loads(message.body)["args"] for message in sent.messages] == [[1, 2], [3]]
         assert [result.task_id for result in results] == [message.task_id for message in sent.messages]
+
+    def test_the_results_are_a_sequence(self, adding: FunctionTask[..., int], sent: Recorder) -> None:
+        results = adding.delay_many((number,) for number in range(BATCH + 3))
+
+        ids = [message.task_id for message in sent.messages]
+        assert len(results) == BATCH + 3
+        assert [results[0].task_id, results[-1].task_id] == [ids[0], ids[-1]]
+        assert [result.task_id for result in results[BATCH - 1 : BATCH + 2]] == ids[BATCH - 1 : BATCH + 2]
+        assert results == list(results)
+        assert results != list(results[1:])
+        assert results[0] in results
+        assert [result.task_id for result in results + results[:1]] == [*ids, ids[0]]
+        with pytest.raises(IndexError):
+            results[BATCH + 3]
+
+    def test_each_keeps_no_more_than_its_id(self, adding: FunctionTask[..., int], sent: Recorder) -> None:
+        tracemalloc.start()
+        try:
+            results = adding.delay_many((number,) for number in range(BATCH))
+            sent.batches.clear()
+            kept, _ = tracemalloc.get_traced_memory()
+            del results
+            without, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert kept - without < 20 * BATCH
+
+    def test_it_tells_waiters_of_the_open_transaction_and_of_ignored_results(self) -> None:
+        results: SentResults[int] = SentResults(ignored=True)
+        results.extend([new_id()])
+
+        assert results[0].ignored
+        assert repr(results) == "<SentResults: 1 of them>"
 
     def test_they_travel_in_batches(self, adding: FunctionTask[..., int], sent: Recorder) -> None:
         adding.delay_many((number,) for number in range(2 * BATCH + 1))

@@ -13,5 +13,5 @@ CELERY_BROKER_URL = os.environ["BENCH_BROKER"]
 CELERY_AMQP_CONSUMER_QUEUE = os.environ["BENCH_QUEUE"]
 
 #: The deletion of old results that a new worker sends at once would be one task too many. Celery sends none either
-#: without its beat.
-CELERYD_BEAT = False
+#: without its beat. An idle worker is measured with it, as is the default.
+CELERYD_BEAT = os.environ.get("BENCH_BEAT") == "1"

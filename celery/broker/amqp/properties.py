@@ -62,7 +62,7 @@ def properties_of(message: Message, *, max_priority: int | None) -> bytes:
 def headers_of(message: Message) -> dict[str, Any]:
     """Return the headers that travel: those of the message, and its counters where they are not at their beginning."""
     headers = dict(message.headers)
-    if message.attempt != 1:
+    if message.attempt != 1 or wire.RELAYED in headers:  # who looks a copy up would have to read its body for it
         headers[wire.ATTEMPT] = message.attempt
     if message.crashes:
         headers[wire.CRASHES] = message.crashes

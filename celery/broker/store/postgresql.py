@@ -8,15 +8,18 @@ from typing import Any, Final
 from django.db import connections, transaction
 
 from celery.broker.store import prepared
-from celery.broker.store.base import READY, TAKEN, Hints, Store, deliveries
+from celery.broker.store.base import COLUMNS, READY, TAKEN, Hints, Store, deliveries
 from celery.broker.store.statements import Merge, Row
 from celery.broker.store.workers import TABLE
 from celery.message import Delivery
 
 CHANNEL: Final = "celery"
+QUEUE: Final = COLUMNS.index("queue")
 #: Serialization failures, where the server or a role sets such a level by default, and deadlocks.
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"
+#: The same, beside an INSERT: only for those who wait for one of these queues.
+POKE_FOR: Final = f"{POKE.removesuffix(' LIMIT 1')} AND string_to_array(queues, ',') && %s::text[] LIMIT 1"
 #: Rows that are still given value by value: to read JSON costs the server as much as four of them.
 FEW: Final = 4
 
@@ -93,7 +96,9 @@ class PostgresqlStore(Store):
             self._poke_after_commit()
             return super()._insert_page(rows, rule)
         statement, parameters = self.merging(rule, rows)
-        return [row_id for row_id, _ in self._inserted(f"{statement}, ({POKE})", parameters)]  # poked once, if at all
+        queues = list({row[QUEUE] for row in rows})
+        poking = f"{statement}, ({POKE_FOR})"  # once, if at all
+        return [row_id for row_id, _ in self._inserted(poking, [*parameters, queues])]
 
     def merge(self, rule: Merge, rows: Sequence[Row]) -> list[Any]:
         """Merge as `Statements.merge` does, by a prepared statement where that is safe."""

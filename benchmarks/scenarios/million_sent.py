@@ -1,0 +1,112 @@
+"""A million calls by one `delay_many`: the rate, the memory that the sender takes, and on RabbitMQ the drain.
+
+That drain, of the first of a million that wait, is compared with one of as many that wait alone.
+"""
+
+import json
+import statistics
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from benchmarks import labels
+from benchmarks.contender import PROJECTS, SECONDS_TO_DRIVE, Broken, Contender, our_python
+from benchmarks.figure import Figure
+from benchmarks.filled import WAITING
+from benchmarks.places import AmqpQueue
+from benchmarks.plan import Contenders, Sizes, Step
+from benchmarks.scenarios.millions import TASKS, Cost, cost_figure, cost_of, ratio_figure
+
+NAME = labels.MILLION_SENT
+#: The shorter run has so many times fewer calls; where results are let go, it is done by so many a part.
+FEWER: Final = 10
+PART: Final = 10_000
+PAIRS: Final = 2
+
+
+def steps(they: Contenders, sizes: Sizes) -> list[Step]:
+    """On both servers."""
+    return [partial(to_postgresql, they.ours_postgresql, sizes), partial(to_rabbitmq, they.ours, sizes)]
+
+
+def to_postgresql(contender: Contender, sizes: Sizes) -> Iterator[Figure]:
+    """Send, and forget."""
+    yield from sent(contender, sizes.many)
+    contender.clear()
+
+
+def to_rabbitmq(ours: Contender, sizes: Sizes) -> Iterator[Figure]:
+    """Send to a queue of its own, and drain it and another in turns."""
+    count = int(TASKS * sizes.part)
+    full = replace(ours, queue=AmqpQueue(ours.queue.broker, f"{ours.queue.name}_{WAITING}"))
+    try:
+        yield from sent(full, sizes.many)
+        full.wait(full.queue.depth, sizes.many)
+        pairs = [(_alone(ours, count), _first_of(full, count)) for _ in range(PAIRS)]
+    finally:
+        full.queue.remove()
+        ours.clear()
+    name = f"{sizes.many:,} {WAITING}"
+    yield cost_figure(NAME, ours, "an empty queue", min((alone for alone, _ in pairs), key=_total))
+    yield cost_figure(NAME, ours, name, min((beside_many for _, beside_many in pairs), key=_total))
+    ratio = statistics.median(beside_many.total / alone.total for alone, beside_many in pairs)
+    yield ratio_figure(NAME, ours, name, ratio)
+
+
+def _total(cost: Cost) -> float:
+    return cost.total
+
+
+def _alone(contender: Contender, count: int) -> Cost:
+    contender.clear()
+    contender.drive("fill", count=count)
+    contender.wait(contender.queue.depth, count)
+    return _first_of(contender, count)
+
+
+def _first_of(contender: Contender, count: int) -> Cost:
+    contender.results.clear()
+    return cost_of(contender, contender.results.stored, count)
+
+
+def sent(contender: Contender, count: int) -> Iterator[Figure]:
+    """A tenth in parts, a tenth by one call, all by one call; what is sent last stays in the queue."""
+    for calls, part in ((count // FEWER, PART), (count // FEWER, 0), (count, 0)):
+        contender.clear()
+        yield from _sent(contender, calls, part)
+
+
+def _sent(contender: Contender, calls: int, part: int) -> Iterator[Figure]:
+    found = produced(contender, {"action": "many", "count": calls, "part": part})
+    name = f"{calls:,} calls" + (f" in parts of {part:,}" if part else "")
+    rate, growth = calls / found["seconds"], found["rss_growth_mb"]
+    yield Figure(scenario=NAME, measure=name, unit="/s", contender=contender.label, value=rate)
+    yield Figure(
+        scenario=NAME,
+        measure=f"{name}: growth of the sender",
+        unit="MB",
+        contender=contender.label,
+        value=growth,
+        less_is_better=True,
+        details={"bytes_a_call": growth * 2**20 / calls},
+    )
+
+
+def produced(contender: Contender, order: dict[str, str | int]) -> dict[str, float]:
+    """Let its produce.py do something."""
+    done = subprocess.run(
+        [our_python(), "produce.py", json.dumps(order)],
+        cwd=PROJECTS / contender.product.folder,
+        env=contender.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS_TO_DRIVE,
+    )
+    if done.returncode:
+        raise Broken(f"{contender.label}: {order} failed: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
