@@ -1,7 +1,7 @@
 """Figures and tables of docs/performance.rst: ``python -m benchmarks.charts benchmarks/results/FILE.json``.
 
-It writes docs/images/performance-*.svg and benchmarks/results/tables/*.rst. Given several files, each scenario is taken
-from the last one that has it, whole; no ratio crosses files. Nobody is left out of a figure, whoever wins.
+It writes docs/images/performance-*.svg and benchmarks/results/tables/*.rst. Rounds of several
+files are put together; no ratio crosses files. Nobody is left out of a figure, whoever wins.
 """
 
 import argparse

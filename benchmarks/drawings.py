@@ -27,7 +27,7 @@ class Drawing:
 
     def of(self, run: Run) -> str | None:
         """Return the SVG; None where nothing of it was measured."""
-        note = NOTE.format(run.source(self.scenario))
+        note = NOTE.format(", ".join(run.sources.get(self.scenario, ())))
         return self.draw(run.rounds, Frame(name=self.name, title=self.title, subtitle=self.subtitle, note=note))
 
     @property

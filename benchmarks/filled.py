@@ -3,6 +3,7 @@
 They are made at the first use in a run, and go with the contender's own place. What a drain has taken is put back.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +36,13 @@ RESULT: Final = (
     "INSERT INTO celery_taskmeta (task_id, name, status, attempt, result, traceback, worker, runtime, date_done)"
 )
 SERIES: Final = "WITH RECURSIVE series (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM series WHERE i < {count})"
-#: A random UUID, which SQLite cannot make by itself. Its second and third part are enough of one.
-UUID: Final = (
-    "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2)"
-    " || '-a' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))"
+#: Ids as ours are: of version 7, each a millisecond later than the one before.
+UUID_ON_SQLITE: Final = (
+    "printf('%08x-%04x-7', ({first} + i) >> 16, ({first} + i) & 65535)"
+    " || lower(substr(hex(randomblob(2)), 2) || '-a' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))"
+)
+UUID_ON_POSTGRESQL: Final = (
+    "left(lpad(to_hex({first} + i), 12, '0'), 8) || '-' || right(to_hex({first} + i), 4) || '-7' || substr(random, 16)"
 )
 
 
@@ -107,11 +111,13 @@ class Filling:
 
     @staticmethod
     def _on_postgresql(count: int) -> tuple[str, str]:
-        return "", f"(SELECT i, gen_random_uuid()::text AS u FROM generate_series(1, {count}) AS i) AS filling"
+        random = f"(SELECT i, gen_random_uuid()::text AS random FROM generate_series(1, {count}) AS i) AS series"
+        return "", f"(SELECT i, {UUID_ON_POSTGRESQL.format(first=_first(count))} AS u FROM {random}) AS filling"
 
     @staticmethod
     def _on_sqlite(count: int) -> tuple[str, str]:
-        return f"{SERIES.format(count=count)}, filling AS MATERIALIZED (SELECT i, {UUID} AS u FROM series) ", "filling"
+        ids = f"SELECT i, {UUID_ON_SQLITE.format(first=_first(count))} AS u FROM series"
+        return f"{SERIES.format(count=count)}, filling AS MATERIALIZED ({ids}) ", "filling"
 
     def _moment(self, *, days: int) -> str:
         """The present moment or a later one; each row its own, as in life."""
@@ -125,6 +131,11 @@ class Filling:
         text = one.body.decode().replace("'", "''")
         replaced = f"replace('{text}', '{one.task_id}', u)"
         return f"CAST({replaced} AS BLOB)" if self._is_sqlite else f"convert_to({replaced}, 'UTF8')"
+
+
+def _first(count: int) -> int:
+    """The milliseconds of the first of `count` ids, the last of which is one of now."""
+    return time.time_ns() // 1_000_000 - count
 
 
 def beside(contender: Contender, folder: Path, url: str, kind: str) -> Contender:

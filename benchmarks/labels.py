@@ -48,7 +48,6 @@ PRODUCERS: Final = "producers"
 NUMBERS_OF_PRODUCERS: Final = ("1 producer", "2 producers", "4 producers", "8 producers")
 #: After a label: every call notifies a worker that waits.
 WATCHED: Final = "a worker waits"
-NOTIFYING: Final = "raw, PostgreSQL, INSERT and NOTIFY"
 MILLIONS: Final = "millions"
 MILLION: Final = ("1,000,000 waiting", "1,000,000 future", "1,000,000 stored")
 MILLION_SENT: Final = "million-sent"

@@ -28,7 +28,7 @@ def texts(run: Run, images: Sequence[Image]) -> dict[str, str]:
     """Return each file's name and text."""
     made = {f"{scenario}.rst": of_scenario(run, scenario, images) for scenario in labels.SECTIONS}
     made |= {"targets.rst": of_targets(run.rounds), "machine.rst": of_machine(run), "sides.rst": of_sides(run.facts)}
-    head = HEAD.format(" ".join(dict.fromkeys(run.sources.values())))
+    head = HEAD.format(" ".join(run.files))
     return {name: f"{head}\n{text}\n" for name, text in made.items()}
 
 
@@ -40,7 +40,8 @@ def of_scenario(run: Run, scenario: str, images: Sequence[Image]) -> str:
     shown = [
         f".. image:: images/{one.file}\n   :alt: {one.alternative}\n" for one in images if one.scenario == scenario
     ]
-    source = f"From ``benchmarks/results/{run.source(scenario)}``:\n"
+    names = " and ".join(f"``{name}``" for name in run.sources[scenario])
+    source = f"From {names} of ``benchmarks/results``:\n"
     return "\n".join([*shown, source, listed(found.headings, found.rows)])
 
 
@@ -56,7 +57,7 @@ def of_machine(run: Run) -> str:
     known = {
         **run.facts.get("machine", {}),
         "sizes": run.sizes,
-        "files": ", ".join(dict.fromkeys(run.sources.values())),
+        "files": ", ".join(run.files),
     }
     rows = [(name.replace("_", " "), _plain(value)) for name, value in known.items()]
     rows += [("broken", reason) for reason in run.broken]

@@ -53,9 +53,9 @@ FULL = Sizes(
     trips=300,
     slow_trips=10,
     starts=1,
-    idle_seconds=6,
+    idle_seconds=5,
     delayed=5_000,
-    seconds_ahead=7,
+    seconds_ahead=5,
     many=1_000_000,
 )
 QUICK = Sizes(
@@ -110,7 +110,7 @@ CELERY: Final = replace(
     worker=lambda children: (*CELERY_DEFAULTS.worker(children), "--without-gossip", "--without-mingle"),
     variables={"BENCH_TUNED": "1"},
     lacks={"enqueue_many": "no call for many"},
-    drain=5_000,
+    drain=4_000,
 )
 
 

@@ -116,30 +116,33 @@ class Rounds:
 class Run:
     """What files of results hold."""
 
-    #: The file of each scenario.
-    sources: Mapping[str, str]
+    #: The files of each scenario.
+    sources: Mapping[str, tuple[str, ...]]
     facts: Mapping[str, Any]
     sizes: Mapping[str, Any]
     broken: list[str]
     rounds: Rounds
 
-    def source(self, scenario: str) -> str:
-        """The name of the file from which a scenario comes; empty if none has it."""
-        return self.sources.get(scenario, "")
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files."""
+        return tuple(dict.fromkeys(name for names in self.sources.values() for name in names))
 
 
 def read(paths: Sequence[Path]) -> Run:
-    """Read files of `benchmarks/results`. A scenario is that of the last file that has it, whole.
+    """Read files of `benchmarks/results`, and put the rounds of each scenario together.
 
     Rounds of different files get different numbers: what was not measured side by side makes no pair.
     """
     found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    sources = {row["scenario"]: name for name, data in found.items() for row in data["figures"]}
+    sources: dict[str, tuple[str, ...]] = {}
+    for name, data in found.items():
+        for scenario in dict.fromkeys(row["scenario"] for row in data["figures"]):
+            sources[scenario] = (*sources.get(scenario, ()), name)
     rows = [
         row | {"round": row["round"] + APART * number}
-        for number, (name, data) in enumerate(found.items())
+        for number, data in enumerate(found.values())
         for row in data["figures"]
-        if sources[row["scenario"]] == name
     ]
     return Run(
         sources=sources,

@@ -102,8 +102,8 @@ def _enqueue(contender: str, measure: str) -> Key:
     return Key(labels.ENQUEUE, measure, contender)
 
 
-def _producers(number: int, contender: str = f"{OURS_POSTGRESQL}, {labels.WATCHED}") -> Key:
-    return Key(labels.PRODUCERS, labels.NUMBERS_OF_PRODUCERS[number], contender)
+def _producers(number: int) -> Key:
+    return Key(labels.PRODUCERS, labels.NUMBERS_OF_PRODUCERS[number], f"{OURS_POSTGRESQL}, {labels.WATCHED}")
 
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -141,5 +141,4 @@ TARGETS: Final[tuple[Target, ...]] = (
         for contender in (OURS_RABBITMQ, OURS_POSTGRESQL)
     ),
     replace(_times(_producers(-1), _producers(0), 1), compared="times 1 producer"),
-    _times(_producers(-1), _producers(-1, labels.NOTIFYING), 1),
 )

@@ -32,8 +32,10 @@ def steps(they: Contenders, sizes: Sizes) -> list[Step]:
 
 
 def to_postgresql(contender: Contender, sizes: Sizes) -> Iterator[Figure]:
-    """Send, and forget."""
-    yield from sent(contender, sizes.many)
+    """Send by parts whose results are let go, and by one call."""
+    for calls, part in ((sizes.many // FEWER, PART), (sizes.many, 0)):
+        contender.clear()
+        yield from sent(contender, calls, part)
     contender.clear()
 
 
@@ -42,7 +44,8 @@ def to_rabbitmq(ours: Contender, sizes: Sizes) -> Iterator[Figure]:
     count = int(TASKS * sizes.part)
     full = replace(ours, queue=AmqpQueue(ours.queue.broker, f"{ours.queue.name}_{WAITING}"))
     try:
-        yield from sent(full, sizes.many)
+        full.clear()
+        yield from sent(full, sizes.many, 0)
         full.wait(full.queue.depth, sizes.many)
         pairs = [(_alone(ours, count), _first_of(full, count)) for _ in range(PAIRS)]
     finally:
@@ -71,14 +74,8 @@ def _first_of(contender: Contender, count: int) -> Cost:
     return cost_of(contender, contender.results.stored, count)
 
 
-def sent(contender: Contender, count: int) -> Iterator[Figure]:
-    """A tenth in parts, a tenth by one call, all by one call; what is sent last stays in the queue."""
-    for calls, part in ((count // FEWER, PART), (count // FEWER, 0), (count, 0)):
-        contender.clear()
-        yield from _sent(contender, calls, part)
-
-
-def _sent(contender: Contender, calls: int, part: int) -> Iterator[Figure]:
+def sent(contender: Contender, calls: int, part: int) -> Iterator[Figure]:
+    """The rate, and what the sender gained in memory; what is sent stays in the queue."""
     found = produced(contender, {"action": "many", "count": calls, "part": part})
     name = f"{calls:,} calls" + (f" in parts of {part:,}" if part else "")
     rate, growth = calls / found["seconds"], found["rss_growth_mb"]

@@ -34,7 +34,7 @@ def rounds(values: Mapping[Key, Iterable[float]], **details: float) -> Rounds:
 
 def run_of(made: Rounds) -> Run:
     """Return what a file with these figures would hold."""
-    return Run(sources=dict.fromkeys(made.scenarios(), "made up.json"), facts={}, sizes={}, broken=[], rounds=made)
+    return Run(sources=dict.fromkeys(made.scenarios(), ("made up.json",)), facts={}, sizes={}, broken=[], rounds=made)
 
 
 def against(contender: str) -> Key:

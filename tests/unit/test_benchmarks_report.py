@@ -91,7 +91,7 @@ class TestRounds:
         assert found.value == 3
         assert made.spread(STORED._replace(detail="pss_mb")) is None
 
-    def test_of_several_files_the_last_has_a_scenario_whole_and_no_pair_crosses_them(self, tmp_path: Path) -> None:
+    def test_rounds_of_several_files_are_put_together_and_no_pair_crosses_them(self, tmp_path: Path) -> None:
         first = rounds({STORED: [10], against(THEIRS): [1]})
         trip = Key(labels.ROUND_TRIP, labels.P50, OURS)
         second = rounds({STORED: [20], trip: [3]})
@@ -101,11 +101,14 @@ class TestRounds:
 
         found = read([tmp_path / "1.json", tmp_path / "2.json"])
 
-        assert found.source(labels.DRAIN) == "2.json"
-        assert found.rounds.contenders(labels.DRAIN, labels.STORED) == [OURS]
+        assert found.sources[labels.DRAIN] == found.files == ("1.json", "2.json")
+        assert found.sources[labels.ROUND_TRIP] == ("2.json",)
         series = found.rounds.series(STORED)
         assert series
-        assert series.values() == {1 + APART: 20}
+        assert series.values() == {1: 10, 1 + APART: 20}
+        ratio = found.rounds.ratio(STORED, against(THEIRS))
+        assert ratio
+        assert ratio.value == 10
         assert [*found.facts] == ["1.json", "2.json"]
 
 

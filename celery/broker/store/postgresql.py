@@ -70,7 +70,7 @@ class PostgresqlStore(Store):
     skip_locked = " FOR UPDATE SKIP LOCKED"
     share_lock = " FOR SHARE"
     #: In a form that no index answers: statistics of a moment in which nobody held anything would have the planner go
-    #: through all that a worker holds, instead of by the ids (decision 0029).
+    #: through all that a worker holds, instead of by the ids (decision 0030).
     is_held = "owner IS NOT DISTINCT FROM %s"
 
     def claim(self, owner: str, queue: str, limit: int) -> list[Delivery]:
