@@ -125,8 +125,8 @@ class Run:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all files."""
-        return tuple(dict.fromkeys(name for names in self.sources.values() for name in names))
+        """The names of all files, the oldest first."""
+        return tuple(sorted({name for names in self.sources.values() for name in names}))
 
 
 def read(paths: Sequence[Path]) -> Run:
@@ -134,7 +134,7 @@ def read(paths: Sequence[Path]) -> Run:
 
     Rounds of different files get different numbers: what was not measured side by side makes no pair.
     """
-    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)}
     sources: dict[str, tuple[str, ...]] = {}
     for name, data in found.items():
         for scenario in dict.fromkeys(row["scenario"] for row in data["figures"]):
