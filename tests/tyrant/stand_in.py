@@ -95,7 +95,9 @@ class StandIn:
             while True:
                 client, _ = listener.accept()
                 self.accepted += 1
-                self._connections.append(_Connection(self, client))
+                connection = _Connection(self, client)
+                self._connections.append(connection)  # before it answers: whoever has an answer can hush it
+                connection.start()
 
     # -- misbehaving
 
@@ -168,8 +170,9 @@ class _Connection:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._held = b""
         self.is_hushed = False
-        self._thread = threading.Thread(target=self._serve, name="tyrant", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        threading.Thread(target=self._serve, name="tyrant", daemon=True).start()
 
     def end(self) -> None:
         with contextlib.suppress(OSError):
