@@ -141,15 +141,16 @@ class Proxy:
         with contextlib.suppress(OSError):
             while self._flows.wait() and (data := source.recv(self.chunk)):
                 self._flows.wait()
+                size = len(data)  # two threads count: nothing may be called within one of their additions
                 if pair.is_frozen or (is_answer and self.is_deaf):
-                    self.swallowed += len(data)
-                    pair.unheard += 0 if is_answer else len(data)
+                    self.swallowed += size
+                    pair.unheard += 0 if is_answer else size
                     continue
                 if self.delay and not is_answer:
                     self.delayed += 1
                     time.sleep(self.delay)
                 target.sendall(data)
-                self.passed += len(data)
+                self.passed += size
         _end(source)
         if not pair.is_frozen:
             _end(target)

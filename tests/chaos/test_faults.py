@@ -155,7 +155,7 @@ class TestAHalfOpenLink:
             assert relay.freeze() == 1
             old.sendall(b"more")
 
-            assert eventually(lambda: relay.swallowed) == 4
+            assert eventually(lambda: relay.swallowed == 4)
             assert relay.waiting == 1
             connected(relay).close()
 
@@ -192,7 +192,7 @@ class TestAHalfOpenLink:
 class TestARelay:
     def test_it_counts_what_it_passes_on_and_what_it_delays(self, relay: Proxy) -> None:
         connected(relay).close()
-        assert eventually(lambda: relay.passed) == 10
+        assert eventually(lambda: relay.passed == 10)
         relay.delay = 0.01
         connected(relay).close()
 
