@@ -106,8 +106,11 @@ class Contender:
     def drive(self, action: str, *, task: str = "noop", count: int = 0, **more: Any) -> dict[str, Any]:
         """Let its producer do `action`, see the top of this module, and return what it says."""
         order = {"task": task, "count": count, "argument": None, "size": 0} | more
-        found: dict[str, Any] = json.loads(self._run(("drive.py", action, json.dumps(order))))
-        return found
+        return found_in(self._run(("drive.py", action, json.dumps(order))))
+
+    def produce(self, **order: Any) -> dict[str, Any]:
+        """Let its `produce.py` do what is ordered, if it has one, and return what it says."""
+        return found_in(self._run(("produce.py", json.dumps(order))))
 
     @contextmanager
     def worker(self) -> Iterator["Worker"]:
@@ -190,22 +193,7 @@ class Contender:
         )
 
     def _run(self, arguments: Sequence[str]) -> str:
-        try:
-            done = subprocess.run(
-                [self.python, *arguments],
-                cwd=self._folder,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=SECONDS_TO_DRIVE,
-            )
-        except subprocess.TimeoutExpired:
-            raise Broken(f"{self.label}: {arguments[:2]} took more than {SECONDS_TO_DRIVE:.0f} s") from None
-        if done.returncode:
-            raise Broken(f"{self.label}: {' '.join(arguments)[:200]} failed: {(done.stdout + done.stderr)[-2000:]}")
-        return done.stdout
+        return output_of(self.label, [str(self.python), *arguments], self._folder, self.environment())
 
 
 class Worker:
@@ -239,6 +227,32 @@ class Worker:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def output_of(label: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> str:
+    """Run a program in `folder` and return what it prints; Broken, in the name of `label`, if it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS_TO_DRIVE,
+        )
+    except subprocess.TimeoutExpired:
+        raise Broken(f"{label}: {list(command[1:3])} took more than {SECONDS_TO_DRIVE:.0f} s") from None
+    if done.returncode:
+        raise Broken(f"{label}: {' '.join(command[1:])[:200]} failed: {(done.stdout + done.stderr)[-2000:]}")
+    return done.stdout
+
+
+def found_in(output: str) -> dict[str, Any]:
+    """The one JSON object that a producer or a raw program prints."""
+    found: dict[str, Any] = json.loads(output)
+    return found
 
 
 def our_python() -> Path:

@@ -5,15 +5,17 @@ A peer's interpreter imports it, so it needs the standard library only. What ord
 """
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count, islice, repeat
+from pathlib import Path
 from typing import Any, Self
 
-WARM_UP = 5
+WARM_UP = 20
 SECONDS_FOR_A_TRIP = 60.0
 
 
@@ -28,10 +30,13 @@ class Order:
     task: str = "noop"
     count: int = 1
     argument: Any = None
+    size: int = 0
+    at: float = 0.0
 
     def arguments(self) -> Iterator[Any]:
         """The argument of each call: always the same one, or each its own number."""
-        return islice(count() if self.argument is None else repeat(self.argument), self.count)
+        given = random.Random(1).randbytes(self.size // 2).hex() if self.size else self.argument
+        return islice(count() if given is None else repeat(given), self.count)
 
 
 Found = dict[str, Any]
@@ -94,6 +99,12 @@ def wait_until(is_over: Callable[[], bool], *, pause: float) -> None:
         if time.monotonic() > deadline:
             raise Wrong(f"nothing came within {SECONDS_FOR_A_TRIP:.0f} s")
         time.sleep(pause)
+
+
+def peak_megabytes() -> float:
+    """The most that this program has held. What getrusage says begins with the size of the program that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def versions(*distributions: str) -> dict[str, str]:

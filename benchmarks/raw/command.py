@@ -3,9 +3,10 @@
 import json
 import sys
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from celery.calling import new_id
 
 TASK = "bench.noop"
 
@@ -26,7 +27,7 @@ def calls(count: int) -> list[Call]:
 
 def call(number: int) -> Call:
     """Make the call whose argument is `number`."""
-    task_id = str(uuid.uuid4())
+    task_id = new_id()
     asked = {"task": TASK, "id": task_id, "args": [number], "kwargs": {}, "retries": 0}
     options = {"eta": None, "expires": None, "utc": True, "taskset": None}
     return Call(task_id, json.dumps(asked | options).encode())

@@ -10,7 +10,7 @@ from functools import partial
 
 from benchmarks import labels
 from benchmarks.contender import Broken, Contender
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, less_is_better
 from benchmarks.plan import Contenders, Sizes, Step
 from benchmarks.quantiles import quantile
 from benchmarks.usage import pss_megabytes
@@ -32,12 +32,13 @@ def delayed(contender: Contender, count: int, seconds_ahead: float) -> Iterator[
     plain = _plain(contender, count)
     late, growth = _late(contender, count, seconds_ahead)
     details: dict[str, float] = {"tasks": count}
+    figure = partial(less_is_better, NAME, contender.label)
     for measure, part in MEASURES.items():
-        yield _figure(contender, f"lateness {measure}", "ms", 1000 * quantile(late, part), details)
-        yield _figure(contender, f"plain drain {measure}", "ms", 1000 * quantile(plain, part), details)
+        yield figure(f"lateness {measure}", "ms", 1000 * quantile(late, part), details)
+        yield figure(f"plain drain {measure}", "ms", 1000 * quantile(plain, part), details)
     beyond = quantile(late, 0.99) - quantile(plain, 0.99)
-    yield _figure(contender, labels.BEYOND, "ms", 1000 * beyond, details | {"earliest_ms": 1000 * min(late)})
-    yield _figure(contender, labels.GROWTH, "MB", growth, details)
+    yield figure(labels.BEYOND, "ms", 1000 * beyond, details | {"earliest_ms": 1000 * min(late)})
+    yield figure(labels.GROWTH, "MB", growth, details)
 
 
 def _plain(contender: Contender, count: int) -> list[float]:
@@ -73,15 +74,3 @@ def _late(contender: Contender, count: int, seconds_ahead: float) -> tuple[list[
         contender.wait(contender.marks.count, count)
     contender.check_marks(count, each_its_own=False)
     return [float(line) for line in contender.marks.lines()], growth
-
-
-def _figure(contender: Contender, measure: str, unit: str, value: float, details: dict[str, float]) -> Figure:
-    return Figure(
-        scenario=NAME,
-        measure=measure,
-        unit=unit,
-        contender=contender.label,
-        value=value,
-        less_is_better=True,
-        details=details,
-    )

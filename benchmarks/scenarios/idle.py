@@ -4,13 +4,13 @@ Our side runs here with its schedule, as it does by default.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 from benchmarks import labels
 from benchmarks.contender import Contender
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, less_is_better
 from benchmarks.plan import Contenders, Sizes, Step
 from benchmarks.usage import Reading, pss_megabytes
 
@@ -37,21 +37,8 @@ def idle(contender: Contender, seconds: float) -> Iterator[Figure]:
         memory = pss_megabytes(pids)
     contender.clear()
     share = 100 / elapsed
-    yield _figure(
-        contender, labels.IDLE_CPU, "% of a core", used.worker * share, {"other_cores": used.others / elapsed}
-    )
-    yield _figure(contender, "CPU of the servers", "% of a core", used.servers * share, {})
-    yield _figure(contender, labels.IDLE_MEMORY, "MB", memory, {"processes": len(pids)})
-    yield _figure(contender, "processes", "", len(pids), {})
-
-
-def _figure(contender: Contender, measure: str, unit: str, value: float, details: Mapping[str, float]) -> Figure:
-    return Figure(
-        scenario=NAME,
-        measure=measure,
-        unit=unit,
-        contender=contender.label,
-        value=value,
-        less_is_better=True,
-        details=dict(details),
-    )
+    figure = partial(less_is_better, NAME, contender.label)
+    yield figure(labels.IDLE_CPU, "% of a core", used.worker * share, {"other_cores": used.others / elapsed})
+    yield figure("CPU of the servers", "% of a core", used.servers * share)
+    yield figure(labels.IDLE_MEMORY, "MB", memory, {"processes": len(pids)})
+    yield figure("processes", "", len(pids))

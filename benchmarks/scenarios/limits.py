@@ -4,15 +4,14 @@ A figure of ours that is compared with a raw limit is measured here again, next 
 """
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from benchmarks import labels
-from benchmarks.contender import SECONDS_TO_DRIVE, Broken, Contender, our_python
-from benchmarks.figure import Figure
+from benchmarks.contender import Contender, found_in, our_python, output_of
+from benchmarks.figure import Figure, less_is_better
 from benchmarks.plan import Contenders, Sizes, Step
 from benchmarks.scenarios.drain import stored_results
 from benchmarks.scenarios.enqueue import TIMES_AS_MANY_IN_BULK, enqueue
@@ -125,23 +124,8 @@ def hops(they: Contenders, count: int) -> Iterator[Figure]:
 def raw(module: str, action: str, **order: Any) -> dict[str, float]:
     """Run a script of `benchmarks.raw`, and return what it measured; Broken when it fails."""
     command = [str(our_python()), "-m", f"benchmarks.raw.{module}", json.dumps({"action": action} | order)]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT / "docs",  # any folder that has no modules
-            env=clean_environment(PYTHONPATH=str(ROOT)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS_TO_DRIVE,
-        )
-    except subprocess.TimeoutExpired:
-        raise Broken(f"raw {module}: {action} took more than {SECONDS_TO_DRIVE:.0f} s") from None
-    if done.returncode:
-        raise Broken(f"raw {module}: {action} failed: {(done.stdout + done.stderr)[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    folder = ROOT / "docs"  # any that has no modules
+    return found_in(output_of(f"raw {module}, {action}", command, folder, clean_environment(PYTHONPATH=str(ROOT))))
 
 
 def connection_of(contender: Contender) -> dict[str, str]:
@@ -162,6 +146,4 @@ def _rate(contender: str, measure: str, found: Mapping[str, float], more: Mappin
 
 
 def _milliseconds(contender: str, measure: str, seconds: float) -> Figure:
-    return Figure(
-        scenario=NAME, measure=measure, unit="ms", contender=contender, value=1000 * seconds, less_is_better=True
-    )
+    return less_is_better(NAME, contender, measure, "ms", 1000 * seconds)

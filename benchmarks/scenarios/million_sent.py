@@ -3,17 +3,15 @@
 That drain, of the first of a million that wait, is compared with one of as many that wait alone.
 """
 
-import json
 import statistics
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from benchmarks import labels
-from benchmarks.contender import PROJECTS, SECONDS_TO_DRIVE, Broken, Contender, our_python
-from benchmarks.figure import Figure
+from benchmarks.contender import Contender
+from benchmarks.figure import Figure, less_is_better
 from benchmarks.filled import WAITING
 from benchmarks.places import AmqpQueue
 from benchmarks.plan import Contenders, Sizes, Step
@@ -76,34 +74,9 @@ def _first_of(contender: Contender, count: int) -> Cost:
 
 def sent(contender: Contender, calls: int, part: int) -> Iterator[Figure]:
     """The rate, and what the sender gained in memory; what is sent stays in the queue."""
-    found = produced(contender, {"action": "many", "count": calls, "part": part})
+    found = contender.produce(action="many", count=calls, part=part)
     name = f"{calls:,} calls" + (f" in parts of {part:,}" if part else "")
     rate, growth = calls / found["seconds"], found["rss_growth_mb"]
     yield Figure(scenario=NAME, measure=name, unit="/s", contender=contender.label, value=rate)
-    yield Figure(
-        scenario=NAME,
-        measure=f"{name}: growth of the sender",
-        unit="MB",
-        contender=contender.label,
-        value=growth,
-        less_is_better=True,
-        details={"bytes_a_call": growth * 2**20 / calls},
-    )
-
-
-def produced(contender: Contender, order: dict[str, str | int]) -> dict[str, float]:
-    """Let its produce.py do something."""
-    done = subprocess.run(
-        [our_python(), "produce.py", json.dumps(order)],
-        cwd=PROJECTS / contender.product.folder,
-        env=contender.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS_TO_DRIVE,
-    )
-    if done.returncode:
-        raise Broken(f"{contender.label}: {order} failed: {done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    details = {"bytes_a_call": growth * 2**20 / calls}
+    yield less_is_better(NAME, contender.label, f"{name}: growth of the sender", "MB", growth, details)

@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks import labels
 from benchmarks.contender import Broken, Contender
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, less_is_better
 from benchmarks.filled import KINDS, WAITING, beside, filling_of
 from benchmarks.plan import Contenders, Sizes, Step
 from benchmarks.usage import Reading
@@ -110,24 +110,10 @@ def cost_of(contender: Contender, stored: Callable[[], int], count: int) -> Cost
 
 def cost_figure(scenario: str, contender: Contender, name: str, cost: Cost) -> Figure:
     """CPU of worker and servers, of tables that are called `name`."""
-    return Figure(
-        scenario=scenario,
-        measure=f"CPU a task, {name}",
-        unit="us",
-        contender=contender.label,
-        value=cost.total,
-        less_is_better=True,
-        details={"cpu_us": cost.worker, "servers_us": cost.servers, "rate": cost.rate},
-    )
+    details = {"cpu_us": cost.worker, "servers_us": cost.servers, "rate": cost.rate}
+    return less_is_better(scenario, contender.label, f"CPU a task, {name}", "us", cost.total, details)
 
 
 def ratio_figure(scenario: str, contender: Contender, name: str, ratio: float) -> Figure:
     """How many times as much as on empty tables."""
-    return Figure(
-        scenario=scenario,
-        measure=labels.of_empty_tables(name),
-        unit="times",
-        contender=contender.label,
-        value=ratio,
-        less_is_better=True,
-    )
+    return less_is_better(scenario, contender.label, labels.of_empty_tables(name), "times", ratio)

@@ -6,12 +6,12 @@
 import time
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import django
 from django.utils.module_loading import import_string
 
+from benchmarks.contenders.producing import peak_megabytes
 from benchmarks.raw.command import Order, count_together, run
 
 
@@ -42,12 +42,6 @@ def parts(count: int, size: int) -> Iterator[Iterator[tuple[int]]]:
 def noop() -> Any:
     django.setup()
     return import_string("work.tasks.noop")
-
-
-def peak_megabytes() -> float:
-    """The most that this program has held. What getrusage says begins with the size of the program that started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 if __name__ == "__main__":

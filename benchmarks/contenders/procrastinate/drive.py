@@ -1,7 +1,5 @@
 """procrastinate's producer. It has no call that waits for a result, so the job's row is looked at every 2 ms."""
 
-import resource
-
 import django
 from django.db import connection
 from django.utils.module_loading import import_string
@@ -11,6 +9,7 @@ from benchmarks.contenders.producing import (
     Order,
     Stopwatch,
     obey,
+    peak_megabytes,
     postgres_facts,
     timed_calls,
     timed_trips,
@@ -68,10 +67,6 @@ def deferred(order: Order, arguments: list) -> Found:
 
 def task_of(order: Order):
     return import_string(f"work.tasks.{order.task}")
-
-
-def peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 django.setup()
