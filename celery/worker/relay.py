@@ -63,6 +63,8 @@ class Relay:
         self._bury_worn_out = bury_worn_out
         self._announce = announce
         self._may_have_claims = True
+        #: True after a full page: it is not worth a look whether there is more.
+        self._may_be_more = False
         self._size = FIRST_PAGE
         #: When each queue of the last page had its turn: the one that waited longest goes first.
         self._turns: dict[str, float] = {}
@@ -98,12 +100,13 @@ class Relay:
         if self._may_have_claims:  # of a steward that died at it, or of a page that failed
             self._store.drop_relay_claims(self._owner)
         self._may_have_claims = False
-        if not self._store.has_relayable(datetime.now(UTC)):
+        if not self._may_be_more and not self._store.has_relayable(datetime.now(UTC)):
             return False
         self._may_have_claims = True
         page = self._store.take_for_relay(self._owner, datetime.now(UTC), self._size)
+        self._may_be_more = self._adapt(page)
         self._may_have_claims = not self._publish_queues(self._bury_worn_out(page), deadline)
-        return self._may_have_claims or self._adapt(page)
+        return self._may_have_claims or self._may_be_more
 
     def _publish_queues(self, page: Rows, deadline: float) -> bool:
         """Publish queue by queue; False if some rows of `page` have not had their turn, or are not confirmed."""
