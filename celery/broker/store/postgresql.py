@@ -19,7 +19,7 @@ QUEUE: Final = COLUMNS.index("queue")
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"
 #: The same, beside an INSERT: only for those who wait for one of these queues.
-POKE_FOR: Final = f"{POKE.removesuffix(' LIMIT 1')} AND string_to_array(queues, ',') && %s::text[] LIMIT 1"
+POKE_FOR: Final = f"{POKE.removesuffix(' LIMIT 1')} AND string_to_array(queues, ',') && string_to_array(%s, ',') LIMIT 1"
 #: Rows that are still given value by value: to read JSON costs the server as much as four of them.
 FEW: Final = 4
 
@@ -96,7 +96,7 @@ class PostgresqlStore(Store):
             self._poke_after_commit()
             return super()._insert_page(rows, rule)
         statement, parameters = self.merging(rule, rows)
-        queues = list({row[QUEUE] for row in rows})
+        queues = ",".join({row[QUEUE] for row in rows})  # psycopg takes 15 us for a list
         poking = f"{statement}, ({POKE_FOR})"  # once, if at all
         return [row_id for row_id, _ in self._inserted(poking, [*parameters, queues])]
 
