@@ -96,7 +96,7 @@ class PostgresqlStore(Store):
             self._poke_after_commit()
             return super()._insert_page(rows, rule)
         statement, parameters = self.merging(rule, rows)
-        queues = ",".join({row[QUEUE] for row in rows})  # psycopg takes 15 us for a list
+        queues = ",".join({row[QUEUE] for row in rows})  # no worker's queue has a comma; a list costs psycopg 8 us
         poking = f"{statement}, ({POKE_FOR})"  # once, if at all
         return [row_id for row_id, _ in self._inserted(poking, [*parameters, queues])]
 
