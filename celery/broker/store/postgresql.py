@@ -19,7 +19,8 @@ QUEUE: Final = COLUMNS.index("queue")
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 POKE: Final = f"SELECT pg_notify('{CHANNEL}', '') FROM celery_worker WHERE idle LIMIT 1"
 #: The same, beside an INSERT: only for those who wait for one of these queues.
-POKE_FOR: Final = f"{POKE.removesuffix(' LIMIT 1')} AND string_to_array(queues, ',') && string_to_array(%s, ',') LIMIT 1"
+WAITED_FOR: Final = "string_to_array(queues, ',') && string_to_array(%s, ',')"
+POKE_FOR: Final = f"{POKE.removesuffix(' LIMIT 1')} AND {WAITED_FOR} LIMIT 1"
 #: Rows that are still given value by value: to read JSON costs the server as much as four of them.
 FEW: Final = 4
 
