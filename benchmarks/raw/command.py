@@ -10,6 +10,9 @@ from celery.calling import new_id
 
 TASK = "bench.noop"
 
+#: What is compared is done so often before it is the other's turn.
+TURN = 50
+
 Order = dict[str, Any]
 
 
@@ -43,6 +46,16 @@ def seconds(action: Callable[[], object]) -> float:
 def rate(count: int, action: Callable[[], object]) -> dict[str, float]:
     """How many a second, where `action` does `count` of them."""
     return {"rate": count / seconds(action)}
+
+
+def rates_in_turns(count: int, **actions: Callable[[], object]) -> dict[str, float]:
+    """How often a second each is done, `count` times in all, in turns: what disturbs one disturbs all."""
+    spent = dict.fromkeys(actions, 0.0)
+    turns = -(-count // TURN)
+    for _ in range(turns):
+        for name, action in actions.items():
+            spent[name] += seconds(lambda action=action: [action() for _ in range(TURN)])  # type: ignore[misc]
+    return {name: turns * TURN / took for name, took in spent.items()}
 
 
 def pages(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

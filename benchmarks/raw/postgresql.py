@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.raw.command import TASK, Order, call, count_together, pages, rate, run, seconds
+from benchmarks.raw.command import TASK, TURN, Order, call, count_together, pages, rate, rates_in_turns, run, seconds
 
 MESSAGES = (
     *("task_id", "attempt", "task", "queue", "rank", "body", "headers", "created_at"),
@@ -44,18 +44,19 @@ SELECT = f"SELECT {FIELDS} FROM celery_taskmeta WHERE task_id = %s"
 
 
 def insert_one_by_one(order: Order) -> dict[str, Any]:
-    """One row a commit, by the faster of a statement that is prepared and one that is not."""
+    """One row a commit: ready rows, by a statement that is prepared and one that is not, and rows to be made."""
+    count = order["count"]
     with connect(order) as found:
-        rows = [row(number) for number in range(2 * order["count"])]
-        halves = rows[: order["count"]], rows[order["count"] :]
-        rates = [_insert_all(found, half, prepare=prepare) for half, prepare in zip(halves, (True, False), strict=True)]
+        found.execute(INSERT, row(0), prepare=True)
+        rows = iter([row(number) for number in range(2 * (count + TURN))])
+        rates = rates_in_turns(
+            count,
+            prepared=lambda: found.execute(INSERT, next(rows), prepare=True),
+            plain=lambda: found.execute(INSERT, next(rows), prepare=False),
+            made=lambda: found.execute(INSERT, row(1), prepare=True),
+        )
         _forget(found)
-    return {"rate": max(rates), "prepared": rates[0], "plain": rates[1]}
-
-
-def _insert_all(found: Any, rows: Sequence[Any], *, prepare: bool) -> float:
-    found.execute(INSERT, row(0), prepare=prepare)
-    return rate(len(rows), lambda: [found.execute(INSERT, one, prepare=prepare) for one in rows])["rate"]
+    return {"rate": max(rates["prepared"], rates["plain"])} | rates
 
 
 def insert_groups(order: Order) -> dict[str, Any]:

@@ -4,24 +4,28 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import amqp
 
-from benchmarks.raw.command import Call, Order, call, calls, pages, rate, run
+from benchmarks.raw.command import TURN, Call, Order, call, calls, pages, rate, rates_in_turns, run
 
 NAME = "bench_raw"
 ACK_EVERY = 256
 
 
 def publish_one_by_one(order: Order) -> dict[str, Any]:
-    """Wait for the confirm of each before the next."""
+    """Wait for the confirm of each before the next: messages that are ready, and such as are to be made."""
     with channel(order) as found:
-        first, *others = map(message, calls(order["count"] + 1))
-        publish = found.basic_publish_confirm
-        publish(first, NAME, NAME, mandatory=True)
-        return rate(len(others), lambda: [publish(one, NAME, NAME, mandatory=True) for one in others])
+        publish = partial(found.basic_publish_confirm, exchange=NAME, routing_key=NAME, mandatory=True)
+        publish(message(call(0)))
+        ones = iter([message(one) for one in calls(order["count"] + TURN)])
+        rates = rates_in_turns(
+            order["count"], ready=lambda: publish(next(ones)), made=lambda: publish(message(call(1)))
+        )
+        return {"rate": rates["ready"], "made": rates["made"]}
 
 
 def publish_in_batches(order: Order) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from benchmarks.contender import Broken, Contender
 from benchmarks.figure import Figure, less_is_better
 from benchmarks.plan import Contenders, Sizes, Step
 from benchmarks.quantiles import quantile
-from benchmarks.usage import pss_megabytes
+from benchmarks.usage import Reading, pss_megabytes
 
 NAME = labels.DELAYED
 MEASURES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
@@ -28,9 +28,9 @@ def steps(they: Contenders, sizes: Sizes) -> list[Step]:
 
 
 def delayed(contender: Contender, count: int, seconds_ahead: float) -> Iterator[Figure]:
-    """Lateness, the plain drain, the difference of their p99, and growth of memory."""
+    """Lateness, the plain drain, the difference of their p99, growth of memory, and CPU from the due moment on."""
     plain = _plain(contender, count)
-    late, growth = _late(contender, count, seconds_ahead)
+    late, growth, used = _late(contender, count, seconds_ahead)
     details: dict[str, float] = {"tasks": count}
     figure = partial(less_is_better, NAME, contender.label)
     for measure, part in MEASURES.items():
@@ -39,6 +39,8 @@ def delayed(contender: Contender, count: int, seconds_ahead: float) -> Iterator[
     beyond = quantile(late, 0.99) - quantile(plain, 0.99)
     yield figure(labels.BEYOND, "ms", 1000 * beyond, details | {"earliest_ms": 1000 * min(late)})
     yield figure(labels.GROWTH, "MB", growth, details)
+    worker, servers = used.worker / count * 1e6, used.servers / count * 1e6
+    yield figure("CPU a task", "us", worker + servers, details | {"cpu_us": worker, "servers_us": servers})
 
 
 def _plain(contender: Contender, count: int) -> list[float]:
@@ -58,8 +60,8 @@ def since_first(moments: Sequence[float]) -> list[float]:
     return [moment - first for moment in moments]
 
 
-def _late(contender: Contender, count: int, seconds_ahead: float) -> tuple[list[float], float]:
-    """Seconds after the due moment, and by how many MB the worker grew while they waited."""
+def _late(contender: Contender, count: int, seconds_ahead: float) -> tuple[list[float], float, Reading]:
+    """Seconds after the due moment, by how many MB the worker grew while they waited, and what was used then."""
     contender.clear()
     with contender.worker() as worker:
         time.sleep(SECONDS_TO_SETTLE)
@@ -71,6 +73,8 @@ def _late(contender: Contender, count: int, seconds_ahead: float) -> tuple[list[
             raise Broken(f"{contender.label}: {count} calls are not sent within {seconds_ahead} s")
         time.sleep(left)
         growth = pss_megabytes(worker.pids()) - before
+        began = Reading.now(worker.pids(), contender.servers)
         contender.wait(contender.marks.count, count)
+        used = Reading.now(worker.pids(), contender.servers).since(began)
     contender.check_marks(count, each_its_own=False)
-    return [float(line) for line in contender.marks.lines()], growth
+    return [float(line) for line in contender.marks.lines()], growth, used

@@ -60,8 +60,7 @@ def beside(scenario: Callable[..., Iterator[Figure]], *arguments: Any) -> Iterat
 
 def published(they: Contenders, count: int) -> Iterator[Figure]:
     """One confirmed publish at a time."""
-    found = raw("rabbitmq", "publish_one_by_one", url=they.servers.amqp, count=count)
-    yield _rate(RABBITMQ, labels.ONE_BY_ONE, found)
+    yield from _one_by_one(RABBITMQ, raw("rabbitmq", "publish_one_by_one", url=they.servers.amqp, count=count))
 
 
 def published_in_bulk(they: Contenders, count: int) -> Iterator[Figure]:
@@ -78,7 +77,7 @@ def consumed(they: Contenders, count: int) -> Iterator[Figure]:
 
 def inserted(they: Contenders, count: int) -> Iterator[Figure]:
     """The row of a message in autocommit mode."""
-    yield _rate(POSTGRESQL, labels.ONE_BY_ONE, _on_postgresql(they, "insert_one_by_one", count=count))
+    yield from _one_by_one(POSTGRESQL, _on_postgresql(they, "insert_one_by_one", count=count))
 
 
 def inserted_in_bulk(they: Contenders, count: int) -> Iterator[Figure]:
@@ -138,6 +137,12 @@ def connection_of(contender: Contender) -> dict[str, str]:
 def _on_postgresql(they: Contenders, action: str, **order: Any) -> dict[str, float]:
     they.ours_postgresql.clear()
     return raw("postgresql", action, connect=connection_of(they.ours_postgresql), **order)
+
+
+def _one_by_one(contender: str, found: Mapping[str, float]) -> Iterator[Figure]:
+    """With messages that are ready, and with such as have to be made: nothing that makes them comes above that."""
+    yield _rate(contender, labels.ONE_BY_ONE, found)
+    yield _rate(contender, f"{labels.ONE_BY_ONE}, messages made too", {"rate": found["made"]})
 
 
 def _rate(contender: str, measure: str, found: Mapping[str, float], more: Mapping[str, float] | None = None) -> Figure:
