@@ -4,7 +4,7 @@
 the outbox of an open transaction). The drivers only publish and consume.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,6 +19,10 @@ from celery.message import Delivery, Message
 
 #: Seconds for which an outbox row belongs to the on-commit hook of its transaction, before any relay may take it.
 OUTBOX_GRACE = 30.0
+
+
+def nothing() -> None:
+    """Do nothing while others wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +92,19 @@ class Broker:
         """Put `messages` into their queues, durable when this returns."""
         raise NotImplementedError
 
-    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:  # noqa: ARG002 - for who can do with it
+    def pass_on(
+        self,
+        messages: Sequence[Message],
+        deadline: float,  # noqa: ARG002 - for who can do with it
+        meanwhile: Callable[[], object] = nothing,
+    ) -> Passed:
         """Publish rows of the database until `deadline`, a monotonic moment, and tell what has arrived.
 
-        What has not may arrive yet.
+        What has not may arrive yet. `meanwhile` is called once all is sent, before the answers are awaited.
         """
         try:
             self.publish(messages)
+            meanwhile()
         except CeleryError as error:
             return Passed(error=error)
         return Passed(arrived=range(len(messages)))

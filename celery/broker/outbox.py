@@ -6,7 +6,7 @@ Each transaction's rows are published by one hook after its commit; what that ca
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -15,7 +15,7 @@ from django.db import connections, transaction
 
 from celery import message as wire
 from celery.broker import store
-from celery.broker.base import OUTBOX_GRACE, Broker, Passed
+from celery.broker.base import OUTBOX_GRACE, Broker, Passed, nothing
 from celery.message import Message
 
 logger = logging.getLogger("celery.broker")
@@ -30,8 +30,10 @@ class Publisher(Protocol):
     def publish(self, messages: Sequence[Message]) -> None:
         """Put `messages` into their queues, as durable when this returns as the server promises."""
 
-    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
-        """Publish until `deadline`, and tell what has arrived."""
+    def pass_on(
+        self, messages: Sequence[Message], deadline: float, meanwhile: Callable[[], object] = nothing
+    ) -> Passed:
+        """Publish until `deadline`, and tell what has arrived. `meanwhile` is called before answers are awaited."""
 
     def depth(self, queue: str) -> int:
         """Return the number of ready messages; 0 for a queue that does not exist."""
@@ -68,9 +70,11 @@ class OutboxBroker(Broker):
         """Publish `messages`. Raises BrokerUnreachable, UnroutableMessage."""
         self._publisher.publish(messages)
 
-    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
+    def pass_on(
+        self, messages: Sequence[Message], deadline: float, meanwhile: Callable[[], object] = nothing
+    ) -> Passed:
         """Publish rows of the database."""
-        return self._publisher.pass_on(messages, deadline)
+        return self._publisher.pass_on(messages, deadline, meanwhile)
 
     def depth(self, queue: str) -> int:
         """Return the number of ready messages; 0 for a queue that does not exist. Raises BrokerUnreachable."""

@@ -6,12 +6,13 @@ Works in slices, so that a million due rows or a blocked broker never looks like
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from celery.broker.base import Broker, Passed
 from celery.broker.store.base import Store
-from celery.exceptions import MessageTooLarge, UnroutableMessage
+from celery.exceptions import LeaseLost, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 from celery.worker import announcer
 from celery.worker.announcer import Announce
@@ -42,6 +43,20 @@ LONGEST_PAUSE: Final = 0.25
 Rows = Sequence[tuple[int, Message]]
 
 
+class Page(NamedTuple):
+    """Rows that were claimed together. If they are as many as were asked for, there may be more."""
+
+    rows: Rows = ()
+    is_full: bool = False
+    #: Bytes of the bodies.
+    weight: int = 0
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether bodies take more room than a page should."""
+        return self.weight > LARGEST_PAGE
+
+
 class Relay:
     """The steward's part in schedule and outbox, in the name of `owner`.
 
@@ -63,9 +78,9 @@ class Relay:
         self._bury_worn_out = bury_worn_out
         self._announce = announce
         self._may_have_claims = True
-        #: True after a full page: it is not worth a look whether there is more.
-        self._may_be_more = False
         self._size = FIRST_PAGE
+        #: What is worked at, or was last, and what was claimed meanwhile.
+        self._page = self._ahead = Page()
         #: When each queue of the last page had its turn: the one that waited longest goes first.
         self._turns: dict[str, float] = {}
 
@@ -99,14 +114,34 @@ class Relay:
         """Claim, publish with confirms, delete what is still ours. A crash between leaves rows that are sent again."""
         if self._may_have_claims:  # of a steward that died at it, or of a page that failed
             self._store.drop_relay_claims(self._owner)
+            self._ahead = Page()
         self._may_have_claims = False
-        if not self._may_be_more and not self._store.has_relayable(datetime.now(UTC)):
+        if not self._ahead.rows and not self._page.is_full and not self._store.has_relayable(datetime.now(UTC)):
             return False
         self._may_have_claims = True
-        page = self._store.take_for_relay(self._owner, datetime.now(UTC), self._size)
-        self._may_be_more = self._adapt(page)
-        self._may_have_claims = not self._publish_queues(self._bury_worn_out(page), deadline)
-        return self._may_have_claims or self._may_be_more
+        self._page, self._ahead = self._ahead if self._ahead.rows else self._take(), Page()
+        self._may_have_claims = not self._publish_queues(self._bury_worn_out(self._page.rows), deadline)
+        if not self._may_have_claims:
+            self._grow()
+        return self._may_have_claims or self._page.is_full
+
+    def _take(self) -> Page:
+        """Claim a page. The next is smaller if bodies are large: as many of them would not fit into memory."""
+        rows = self._store.take_for_relay(self._owner, datetime.now(UTC), self._size)
+        page = Page(rows, is_full=len(rows) == self._size, weight=sum(len(message.body) for _, message in rows))
+        if page.is_heavy:
+            self._size = max(len(rows) * LARGEST_PAGE // page.weight, 1)
+        return page
+
+    def _take_ahead(self) -> None:
+        """Claim the next page while the broker confirms this one: each takes as long as the other (decision 0034)."""
+        if self._page.is_full and not self._page.is_heavy and not self._ahead.rows:
+            with suppress(LeaseLost):  # whoever claims next is told
+                self._ahead = self._take()
+
+    def _grow(self) -> None:
+        if self._page.is_full and 2 * self._page.weight <= LARGEST_PAGE:
+            self._size = min(2 * self._size, PAGE)
 
     def _publish_queues(self, page: Rows, deadline: float) -> bool:
         """Publish queue by queue; False if some rows of `page` have not had their turn, or are not confirmed."""
@@ -120,19 +155,11 @@ class Relay:
                 return False
         return True
 
-    def _adapt(self, page: Rows) -> bool:
-        """Grow while bodies are small: as many large ones would not fit into memory. True if there may be more."""
-        was_full = len(page) == self._size
-        weight = sum(len(message.body) for _, message in page)
-        if weight > LARGEST_PAGE:
-            self._size = max(len(page) * LARGEST_PAGE // weight, 1)
-        elif was_full:
-            self._size = min(2 * self._size, PAGE)
-        return was_full
-
     def _publish_to(self, queue: str, rows: Rows) -> bool:
         """Publish to one queue, and delete what has arrived. False: the others of `rows` are to be sent again."""
-        passed = self._broker.pass_on([message for _, message in rows], time.monotonic() + PATIENCE)
+        passed = self._broker.pass_on(
+            [message for _, message in rows], time.monotonic() + PATIENCE, meanwhile=self._take_ahead
+        )
         self._store.finish(self._owner, [rows[place][0] for place in passed.arrived])
         if passed.error is None:
             return True

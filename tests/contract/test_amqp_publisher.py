@@ -345,6 +345,36 @@ def test_what_a_full_queue_refuses_is_told_apart_from_what_it_took(
     assert sorted(ids(fetch_all(server, queue))) == sorted(sent[place].task_id for place in passed.arrived)
 
 
+def test_what_is_to_be_done_meanwhile_is_done_before_the_confirms_are_awaited(
+    broker: AmqpBroker, server: Any, queue: str
+) -> None:
+    # given
+    sent = [message(queue) for _ in range(3)]
+    broker.publish([message(queue)])
+    sender: Any = broker._publisher
+    unconfirmed: list[int] = []
+
+    # when
+    passed = broker.pass_on(sent, soon(), meanwhile=lambda: unconfirmed.append(len(sender._line.unconfirmed)))
+
+    # then
+    assert unconfirmed == [3]
+    assert list(passed.arrived) == [0, 1, 2]
+    assert len(fetch_all(server, queue)) == 4
+
+
+def test_an_exception_of_what_is_done_meanwhile_is_not_taken_for_one_of_the_server(
+    broker: AmqpBroker, queue: str
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broker.pass_on([message(queue)], soon(), meanwhile=fail)
+
+    assert list(broker.pass_on([message(queue)], soon()).arrived) == [0]
+
+
 def test_what_no_queue_takes_is_told_apart_from_what_has_arrived(
     broker: AmqpBroker, server: Any, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,7 +490,7 @@ def test_a_queue_that_answers_nothing_is_told_apart_from_a_server_that_does_not(
     """A quorum queue that has lost most of its nodes confirms nothing; the others go on."""
 
     # given
-    def be_silent(line: amqp_line.Line, messages: Any, deadline: float) -> None:
+    def be_silent(line: amqp_line.Line, messages: Any, *_: object) -> None:
         line._expect(messages)
         raise TimeoutError
 

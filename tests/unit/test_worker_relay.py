@@ -1,6 +1,6 @@
 """The relay, with a broker and rows that are only pretended."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from types import SimpleNamespace
@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from celery import signals
-from celery.broker.base import Broker, Passed
-from celery.exceptions import BrokerUnreachable, MessageTooLarge, UnroutableMessage
+from celery.broker.base import Broker, Passed, nothing
+from celery.exceptions import BrokerUnreachable, LeaseLost, MessageTooLarge, UnroutableMessage
 from celery.message import Message
 from celery.worker import relay as relaying
 from celery.worker.relay import FIRST_PAGE, FULL_PAUSE, LARGEST_PAGE, LONGEST_PAUSE, PAGE, REFUSED_PAUSE, SLICE, Relay
@@ -104,14 +104,22 @@ class Place(Broker):
         self.silent: set[str] = set()
         self.pace = 10**6
         self.asked: list[tuple[str, int]] = []
+        #: Called when a page is sent, and the next one claimed; and when it is confirmed.
+        self.on_sent: Callable[[], object] = nothing
+        self.on_confirmed: Callable[[], object] = nothing
 
-    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
+    def pass_on(
+        self, messages: Sequence[Message], deadline: float, meanwhile: Callable[[], object] = nothing
+    ) -> Passed:
+        meanwhile()
+        self.on_sent()
         queue = messages[0].queue
         self.asked.append((queue, len(messages)))
         if queue in self.silent:
             return Passed(error=BrokerUnreachable("no answer"), is_silent=True)
         most = min(self.pace, self.room.get(queue, self.pace))
         passed = super().pass_on(messages[:most], deadline)
+        self.on_confirmed()
         if passed.error or most >= len(messages):
             return passed
         if queue in self.room:
@@ -364,7 +372,7 @@ def test_a_slice_ends_in_time_however_much_is_due(
     relay.step()
 
     # then
-    assert len(place.published) == 3 * FIRST_PAGE
+    assert len(place.published) == 2 * FIRST_PAGE
 
 
 def test_queues_that_are_left_over_at_the_end_of_a_slice_go_first_in_the_next(
@@ -445,17 +453,107 @@ def test_pages_grow_while_bodies_are_small_and_only_then(relay: Relay, place: Pl
     relay.step()
 
     # then
-    assert [number for _, number in place.asked] == [FIRST_PAGE, 2 * FIRST_PAGE, 2 * FIRST_PAGE]
+    assert [number for _, number in place.asked] == [FIRST_PAGE, FIRST_PAGE, 2 * FIRST_PAGE, FIRST_PAGE]
 
     # when
     place.asked.clear()
     body = bytes(2 * LARGEST_PAGE // FIRST_PAGE)
-    for _ in range(5 * FIRST_PAGE):
-        rows.add("celery", body=body)
+    rows.add("celery", body=body, count=PAGE + 2 * FIRST_PAGE)
     relay.step()
 
     # then
-    assert [number for _, number in place.asked][1:] == [FIRST_PAGE // 2] * 2
+    assert [number for _, number in place.asked] == [PAGE, *[FIRST_PAGE // 2] * 4]
+
+
+def test_the_next_page_is_claimed_while_the_broker_confirms(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=FIRST_PAGE + 3)
+    held: list[int] = []
+    place.on_sent = lambda: held.append(sum(owner == "me" for _, owner, _ in rows.rows.values()))
+
+    # when
+    relay.step()
+
+    # then
+    assert held == [FIRST_PAGE + 3, 3]
+    assert len(place.published) == FIRST_PAGE + 3
+    assert rows.rows == {}
+
+
+def test_of_large_bodies_one_page_is_in_memory_at_a_time(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=2 * FIRST_PAGE, body=bytes(2 * LARGEST_PAGE // FIRST_PAGE))
+    held: list[int] = []
+    place.on_sent = lambda: held.append(sum(owner == "me" for _, owner, _ in rows.rows.values()))
+
+    # when
+    relay.step()
+
+    # then
+    assert held[0] == FIRST_PAGE
+    assert rows.rows == {}
+
+
+def test_what_was_claimed_ahead_goes_back_when_the_page_before_it_fails(relay: Relay, place: Place, rows: Rows) -> None:
+    # given
+    rows.add("celery", count=2 * FIRST_PAGE)
+    _away(place, relay)
+    rows.add("mail")
+    other = _relay(place, rows)
+
+    # when
+    relay.step()
+    other.step()
+
+    # then
+    sent = [message.task_id for message in place.published]
+    assert sorted(sent) == sorted({f"id {number + 1}" for number in range(2 * FIRST_PAGE + 1)})
+    assert rows.rows == {}
+
+
+def test_a_lease_that_is_lost_while_the_broker_confirms_is_told_by_the_next_claim(
+    relay: Relay, place: Place, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    rows.add("celery", count=2 * FIRST_PAGE)
+    plain = rows.take_for_relay
+    claims = count(1)
+
+    def take(owner: str, now: datetime, limit: int) -> list[tuple[int, Message]]:
+        if next(claims) > 1:
+            raise LeaseLost("others have it")
+        return plain(owner, now, limit)
+
+    monkeypatch.setattr(rows, "take_for_relay", take)
+
+    # when
+    with pytest.raises(LeaseLost):
+        relay.step()
+
+    # then
+    assert len(place.published) == FIRST_PAGE
+    assert len(rows.rows) == FIRST_PAGE
+
+
+def test_what_becomes_due_meanwhile_is_seen_at_once(relay: Relay, place: Place, rows: Rows) -> None:
+    """After a page that is not full, and after one that is and leaves nothing."""
+    # given
+    rows.add("celery", count=FIRST_PAGE)
+    late = iter(["mail", "post"])
+
+    def arrive() -> None:
+        if queue := next(late, None):
+            rows.add(queue)
+
+    place.on_confirmed = arrive
+
+    # when
+    relay.step()
+    relay.step()
+
+    # then
+    assert [message.queue for message in place.published][FIRST_PAGE:] == ["mail", "post"]
+    assert rows.rows == {}
 
 
 def test_an_idle_relay_writes_nothing(relay: Relay, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from celery.broker.amqp.frames import content, opening
 from celery.broker.amqp.properties import properties_of
 from celery.broker.amqp.queues import declare, routing_key
 from celery.broker.amqp.transport import connect
+from celery.broker.base import nothing
 from celery.exceptions import MessageTooLarge, UnroutableMessage
 from celery.message import Message
 
@@ -87,7 +88,9 @@ class Line:
             self._write([nowhere, self._content(PROBE)])
             self._wait()
 
-    def publish(self, messages: Sequence[Message], deadline: float = FOREVER) -> None:
+    def publish(
+        self, messages: Sequence[Message], deadline: float = FOREVER, meanwhile: Callable[[], object] = nothing
+    ) -> None:
         """Publish, and wait for every confirm. Raises OSError, NackedError, UnroutableMessage and what amqp raises.
 
         What the server returns lies in no queue: somebody deleted it. It is declared anew, and the message sent again.
@@ -98,10 +101,13 @@ class Line:
         self._max_priority = conf.QUEUE_MAX_PRIORITY
         self._nacked = []
         self._send(messages)
+        meanwhile()
+        self._wait()
         if self._returned:
             returned = self._returned
             self._expect(returned)
             self._send(returned)
+            self._wait()
         if self._nacked:
             raise NackedError(f"{len(self._nacked)} messages were refused (basic.nack)")
         if self._returned:
@@ -129,7 +135,6 @@ class Line:
                 self.connection.pump()
                 page, size = [], 0
         self._write(page)
-        self._wait()
 
     def _wait(self) -> None:
         while self._waiting:

@@ -1,7 +1,7 @@
 """Publishing to RabbitMQ: one connection a thread, every message confirmed, and what is said when that fails."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -14,7 +14,7 @@ from celery import conf
 from celery import message as wire
 from celery.broker.amqp.line import FOREVER, Line, NackedError
 from celery.broker.amqp.transport import server_of
-from celery.broker.base import Passed
+from celery.broker.base import Passed, nothing
 from celery.exceptions import BrokerUnreachable, CeleryError, MessageTooLarge
 from celery.message import Message
 
@@ -44,8 +44,10 @@ class Publisher:
             with self._explaining():
                 self._publish(self._connected(), messages, FOREVER)
 
-    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
-        """Publish until `deadline`, and tell what has arrived.
+    def pass_on(
+        self, messages: Sequence[Message], deadline: float, meanwhile: Callable[[], object] = nothing
+    ) -> Passed:
+        """Publish until `deadline`, and tell what has arrived. `meanwhile` is called before confirms are awaited.
 
         With a deadline, nothing is sent to a server that does not read: what is written there waits, and arrives when
         its alarm is over, once for each try.
@@ -58,7 +60,7 @@ class Publisher:
                 if deadline < FOREVER:  # it will try again and again; who has none tries once, and is in a hurry
                     line = self._probed(line)
                 self._has_read = True
-                self._publish(line, messages, deadline)
+                self._publish(line, messages, deadline, meanwhile)
         except CeleryError as error:
             missing = {(message.task_id, message.attempt) for message in self._missing}
             arrived = [at for at, one in enumerate(messages) if (one.task_id, one.attempt) not in missing]
@@ -67,10 +69,12 @@ class Publisher:
             return Passed(arrived=arrived, error=error, is_refused=isinstance(cause, NackedError), is_silent=is_silent)
         return Passed(arrived=range(len(messages)))
 
-    def _publish(self, line: Line, messages: Sequence[Message], deadline: float) -> None:
+    def _publish(
+        self, line: Line, messages: Sequence[Message], deadline: float, meanwhile: Callable[[], object] = nothing
+    ) -> None:
         self._missing = messages
         try:
-            line.publish(messages, deadline)
+            line.publish(messages, deadline, meanwhile)
         except (TimeoutError, BlockingIOError):
             raise
         except (OSError, AmqpConnectionError, NotFound):  # NotFound: somebody deleted the exchange

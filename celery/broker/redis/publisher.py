@@ -2,14 +2,14 @@
 
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 from celery import conf
 from celery import message as wire
-from celery.broker.base import Passed
+from celery.broker.base import Passed, nothing
 from celery.broker.redis.connection import DISCONNECTED, Address, Line, RedisError, explained
 from celery.broker.redis.envelope import envelope_of, step_of
 from celery.exceptions import CeleryError
@@ -38,8 +38,11 @@ class Publisher:
                 for page in pages(messages):
                     self._put(page)
 
-    def pass_on(self, messages: Sequence[Message], deadline: float) -> Passed:
-        """Publish until `deadline`, page by page, and tell what has arrived."""
+    def pass_on(
+        self, messages: Sequence[Message], deadline: float, meanwhile: Callable[[], object] = nothing
+    ) -> Passed:
+        """Publish until `deadline`, page by page, and tell what has arrived. `meanwhile` comes first: pages wait."""
+        meanwhile()
         arrived = 0
         try:
             with self._explaining():
