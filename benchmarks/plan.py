@@ -55,7 +55,7 @@ FULL = Sizes(
     starts=1,
     idle_seconds=5,
     delayed=5_000,
-    seconds_ahead=5,
+    seconds_ahead=7,
     many=1_000_000,
 )
 QUICK = Sizes(

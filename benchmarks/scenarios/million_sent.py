@@ -21,7 +21,7 @@ NAME = labels.MILLION_SENT
 #: The shorter run has so many times fewer calls; where results are let go, it is done by so many a part.
 FEWER: Final = 10
 PART: Final = 10_000
-PAIRS: Final = 2
+PAIRS: Final = 4
 
 
 def steps(they: Contenders, sizes: Sizes) -> list[Step]:
@@ -45,7 +45,7 @@ def to_rabbitmq(ours: Contender, sizes: Sizes) -> Iterator[Figure]:
         full.clear()
         yield from sent(full, sizes.many, 0)
         full.wait(full.queue.depth, sizes.many)
-        pairs = [(_alone(ours, count), _first_of(full, count)) for _ in range(PAIRS)]
+        pairs = [_pair(ours, full, count, full_first=bool(number % 2)) for number in range(PAIRS)]
     finally:
         full.queue.remove()
         ours.clear()
@@ -58,6 +58,14 @@ def to_rabbitmq(ours: Contender, sizes: Sizes) -> Iterator[Figure]:
 
 def _total(cost: Cost) -> float:
     return cost.total
+
+
+def _pair(alone: Contender, full: Contender, count: int, *, full_first: bool) -> tuple[Cost, Cost]:
+    """What both cost, in turns."""
+    if full_first:
+        beside_many = _first_of(full, count)
+        return _alone(alone, count), beside_many
+    return _alone(alone, count), _first_of(full, count)
 
 
 def _alone(contender: Contender, count: int) -> Cost:

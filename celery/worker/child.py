@@ -33,6 +33,8 @@ from celery.worker.writer import Writer
 LARGEST_RESULT: Final = 64 * 1024 * 1024
 #: Seconds between looks whether a job may start by now.
 LEASE_PAUSE: Final = 0.05
+#: No job, and no word, has come yet.
+NOTHING: Final = b""
 #: Modules whose frames stand above the task's own in a traceback.
 OUR_MODULES: Final = frozenset({__name__, "celery.task.base", "celery.retries"})
 
@@ -70,25 +72,42 @@ class Child:
         """Run jobs until told to stop, or used up; what has finished is stored before this returns."""
         self._writer.start()
         try:
-            while (data := self._receive()) is not None:
-                kind = self._work(job.unpack(data))
-                if kind in COUNTED and self._wear.note_task():
-                    break
+            data = self._receive(wait=True)
+            while data[:1] == job.JOB:
+                data = self._work_and_receive(job.unpack(data)) or self._receive(wait=True)
         finally:
             self._writer.stop()
 
-    def _receive(self) -> bytes | None:
-        try:
-            received = channel.receive(self._seat.end, wait=True)
-        except EOFError:
-            return None
-        return received[0] if received and received[0][:1] == job.JOB else None
+    def _work_and_receive(self, work: Job) -> bytes:
+        """Work a job, and return the next if there is one already.
 
-    def _work(self, work: Job) -> str:
-        """Work a job, and return the kind of its outcome."""
+        It is received before the writer is woken: that would have the interpreter's lock then, and the next task would
+        wait until a statement is made and sent (decision 0035).
+        """
+        outcome = self._work(work)
+        if outcome is None:
+            return NOTHING
+        following = NOTHING
+        if outcome.kind in COUNTED and self._wear.note_task():
+            following = job.STOP
+        elif not self._writer.is_full:
+            following = self._receive(wait=False)
+        self._writer.put(outcome)
+        return following
+
+    def _receive(self, *, wait: bool) -> bytes:
+        """Return a job, or the word to stop; NOTHING, if we do not wait."""
+        try:
+            received = channel.receive(self._seat.end, wait=wait)
+        except EOFError:
+            return job.STOP
+        return received[0] if received else NOTHING
+
+    def _work(self, work: Job) -> Outcome | None:
+        """Work a job, and return its outcome; None if it cannot be started."""
         if not self._may_start(work):
             channel.send(self._seat.end, [job.pack_answers([(work.number, job.LATE)])], wait=True)
-            return ""
+            return None
         self._seat.slots.begin(self._seat.index, work.number)
         self._connections.before_task()
         outcome = execute(work, self._time_limit)
@@ -97,8 +116,7 @@ class Child:
         was_hit = self._time_limit.disarm()  # an alarm that this task left would kill the next
         self._connections.after_task(was_hit=was_hit)
         self._seat.slots.end(self._seat.index)
-        self._writer.put(outcome)
-        return outcome.kind
+        return outcome
 
     def _may_start(self, work: Job) -> bool:
         """Wait until a job is ours for certain. False: the dispatcher has to say whether it still is."""

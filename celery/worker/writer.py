@@ -72,7 +72,12 @@ class Writer(threading.Thread):
             self._waiting.append(outcome)
             self._text += _size(outcome)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: len(self._waiting) < MOST_WAITING and self._text < MOST_TEXT)
+            self._changed.wait_for(lambda: not self.is_full)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is unwritten that the child has to wait."""
+        return len(self._waiting) >= MOST_WAITING or self._text >= MOST_TEXT
 
     def stop(self) -> None:
         """Store what is left, then end."""

@@ -65,6 +65,10 @@ class Pretended:
     def __init__(self, end: socket.socket, **_: object) -> None:
         self.outcomes: list[Outcome] = []
         self.lives = False
+        self.is_full = False
+        self._end = end
+        #: Whether a job still lay in the channel when each outcome came.
+        self.unread: list[bool] = []
 
     def start(self) -> None:
         self.lives = True
@@ -72,9 +76,18 @@ class Pretended:
     def put(self, outcome: Outcome) -> None:
         assert self.lives
         self.outcomes.append(outcome)
+        self.unread.append(_unread(self._end))
 
     def stop(self) -> None:
         self.lives = False
+
+
+def _unread(end: socket.socket) -> bool:
+    """Whether a datagram waits at this end; it is left there."""
+    try:
+        return bool(end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False
 
 
 class Desk:
@@ -127,6 +140,26 @@ def test_it_works_until_it_is_told_to_stop_and_writes_before_it_ends(desk: Desk)
     assert [(outcome.job.number, outcome.kind) for outcome in desk.outcomes] == [(1, states.DONE), (2, states.DONE)]
     assert not desk.child._writer.lives  # type: ignore[attr-defined]
     assert desk.slots.running(0) == 0
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_the_next_job_is_at_hand_before_the_writer_is_woken_unless_that_has_too_much_to_do(
+    desk: Desk, *, is_full: bool
+) -> None:
+    """While nothing can be stored, jobs are left where the dispatcher can take them back."""
+    # given
+    writer: Any = desk.child._writer
+    writer.is_full = is_full
+    desk.hand_over(delivery("tests.note", "one"))
+    desk.hand_over(delivery("tests.note", "two"))
+    desk.end.shutdown(socket.SHUT_WR)
+
+    # when
+    desk.child.run()
+
+    # then
+    assert ran == ["one", "two"]
+    assert writer.unread == [is_full, False]
 
 
 @pytest.mark.parametrize("row_id", [1, 0])
