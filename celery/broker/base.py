@@ -100,7 +100,7 @@ class Broker:
     ) -> Passed:
         """Publish rows of the database until `deadline`, a monotonic moment, and tell what has arrived.
 
-        What has not may arrive yet. `meanwhile` is called once all is sent, before the answers are awaited.
+        What has not may arrive yet. `meanwhile` is called once at most: when all is sent, before answers are awaited.
         """
         try:
             self.publish(messages)

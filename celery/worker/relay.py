@@ -79,8 +79,9 @@ class Relay:
         self._announce = announce
         self._may_have_claims = True
         self._size = FIRST_PAGE
-        #: What is worked at, or was last, and what was claimed meanwhile.
-        self._page = self._ahead = Page()
+        #: What is worked at, or was last, and what was claimed meanwhile; None: nobody looked.
+        self._page = Page()
+        self._ahead: Page | None = None
         #: When each queue of the last page had its turn: the one that waited longest goes first.
         self._turns: dict[str, float] = {}
 
@@ -114,12 +115,14 @@ class Relay:
         """Claim, publish with confirms, delete what is still ours. A crash between leaves rows that are sent again."""
         if self._may_have_claims:  # of a steward that died at it, or of a page that failed
             self._store.drop_relay_claims(self._owner)
-            self._ahead = Page()
+            self._ahead = None
         self._may_have_claims = False
-        if not self._ahead.rows and not self._page.is_full and not self._store.has_relayable(datetime.now(UTC)):
+        ahead, self._ahead = self._ahead, None
+        is_likely = self._page.is_full if ahead is None else bool(ahead.rows)
+        if not is_likely and not self._store.has_relayable(datetime.now(UTC)):
             return False
         self._may_have_claims = True
-        self._page, self._ahead = self._ahead if self._ahead.rows else self._take(), Page()
+        self._page = ahead if ahead and ahead.rows else self._take()
         self._may_have_claims = not self._publish_queues(self._bury_worn_out(self._page.rows), deadline)
         if not self._may_have_claims:
             self._grow()
@@ -135,7 +138,7 @@ class Relay:
 
     def _take_ahead(self) -> None:
         """Claim the next page while the broker confirms this one: each takes as long as the other (decision 0034)."""
-        if self._page.is_full and not self._page.is_heavy and not self._ahead.rows:
+        if self._page.is_full and not self._page.is_heavy and self._ahead is None:
             with suppress(LeaseLost):  # whoever claims next is told
                 self._ahead = self._take()
 

@@ -480,6 +480,28 @@ def test_the_next_page_is_claimed_while_the_broker_confirms(relay: Relay, place:
     assert rows.rows == {}
 
 
+def test_the_next_page_is_claimed_once_however_many_queues_a_page_has(
+    relay: Relay, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    for number in range(FIRST_PAGE):
+        rows.add(f"queue {number}")
+    plain, claims = rows.take_for_relay, count()
+
+    def take(owner: str, now: datetime, limit: int) -> list[tuple[int, Message]]:
+        next(claims)
+        return plain(owner, now, limit)
+
+    monkeypatch.setattr(rows, "take_for_relay", take)
+
+    # when
+    relay.step()
+
+    # then
+    assert rows.rows == {}
+    assert next(claims) == 2
+
+
 def test_of_large_bodies_one_page_is_in_memory_at_a_time(relay: Relay, place: Place, rows: Rows) -> None:
     # given
     rows.add("celery", count=2 * FIRST_PAGE, body=bytes(2 * LARGEST_PAGE // FIRST_PAGE))
