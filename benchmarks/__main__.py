@@ -56,7 +56,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scenario", action="append", choices=list(SCENARIOS), help="only this one; may be given again"
     )
-    parser.add_argument("--rounds", type=_count, metavar="N", help="rounds of each scenario (3; curves at most 2)")
+    parser.add_argument("--rounds", type=_count, metavar="N", help="rounds of each scenario (3; of some fewer)")
     parser.add_argument(
         "--peers", type=_peers, default=(), metavar="NAMES", help=f"who else takes part: {' '.join(PEERS)}"
     )

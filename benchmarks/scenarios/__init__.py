@@ -38,15 +38,10 @@ MODULES: Final[tuple[Scenario, ...]] = (
     *(limits, producers, millions, million_sent),
 )
 SCENARIOS: Final = {module.NAME: module for module in MODULES}
-#: They show how something grows, and no target hangs on them: two rounds are enough.
-CURVES: Final = (children.NAME, payloads.NAME)
-ROUNDS_OF_CURVES: Final = 2
-#: It takes a minute or two, and memory is no matter of luck.
-ONCE: Final = (million_sent.NAME,)
+#: Rounds at most. The first three show how something grows; the last takes minutes, and memory is no matter of luck.
+FEWER_ROUNDS: Final = {children.NAME: 1, payloads.NAME: 1, producers.NAME: 2, million_sent.NAME: 1}
 
 
 def rounds(name: str, sizes: Sizes) -> int:
     """How often a scenario is measured."""
-    if name in ONCE:
-        return 1
-    return min(sizes.rounds, ROUNDS_OF_CURVES) if name in CURVES else sizes.rounds
+    return min(sizes.rounds, FEWER_ROUNDS.get(name, sizes.rounds))

@@ -616,6 +616,46 @@ class TestRelay:
         assert [row.pk for row in Row.objects.using(alias).all()] == ids[1:]
 
 
+#: What keeps PostgreSQL from all joins but the one that runs the locking SELECT again for every row of the table.
+OTHER_JOINS = ("enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_material", "enable_sort")
+
+
+@pytest.fixture
+def _worst_plan(alias: str) -> Iterator[None]:
+    """The plan that statistics of an unlucky moment make the planner choose."""
+    if connections[alias].vendor != "postgresql":
+        pytest.skip("it is PostgreSQL's")
+    with connections[alias].cursor() as cursor:
+        for setting in OTHER_JOINS:
+            cursor.execute(f"SET {setting} = off")
+        yield
+        for setting in OTHER_JOINS:
+            cursor.execute(f"RESET {setting}")
+
+
+@pytest.mark.usefixtures("_worst_plan")
+class TestALimit:
+    """It holds whatever the planner does: with IN, a relay once took 5,000 rows at once, and 6 seconds for it."""
+
+    @pytest.mark.parametrize("visible_at", [None, NOW - SECOND], ids=["ready", "due"])
+    def test_the_relay_takes_no_more_rows_than_it_asked_for(
+        self, kept: Store, worker: str, visible_at: datetime | None
+    ) -> None:
+        kept.insert([message(visible_at=visible_at) for _ in range(20)])
+
+        assert [len(kept.take_for_relay(worker, NOW, 8)) for _ in range(4)] == [8, 8, 4, 0]
+
+    def test_no_more_rows_become_ready(self, kept: Store) -> None:
+        kept.insert([message(visible_at=NOW - SECOND) for _ in range(20)])
+
+        assert [kept.promote(NOW, 8) for _ in range(4)] == [8, 8, 4, 0]
+
+    def test_a_worker_claims_no_more(self, kept: Store, worker: str) -> None:
+        kept.insert([message() for _ in range(20)])
+
+        assert [len(kept.claim(worker, "celery", 8)) for _ in range(4)] == [8, 8, 4, 0]
+
+
 class LeavesItToTheRelay(Broker):
     """A broker outside of the database that must not be asked while nothing is committed."""
 

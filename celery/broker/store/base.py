@@ -71,6 +71,8 @@ class Store(WorkerRows):
     skip_locked = ""
     #: The order in which the relay takes what is ready; a database needs an index that has it.
     relay_order = "queue, rank, id"
+    #: How an id says that it is one of those which a SELECT finds.
+    one_of = "IN ({})"
     #: How a row that is named by its id says whose it is.
     is_held = "owner = %s"
     #: How changes of rows begin that are named by their ids.
@@ -196,7 +198,7 @@ class Store(WorkerRows):
         Returns of each what the change leaves as it was.
         """
         found = f"SELECT id FROM {which}{self.skip_locked}"
-        statement = f"UPDATE {TABLE} SET {change} WHERE id IN ({found}) RETURNING {answer}"
+        statement = f"UPDATE {TABLE} SET {change} WHERE id {self.one_of.format(found)} RETURNING {answer}"
         return self.rows(statement, [*values, *criteria])
 
     def _own(self, change: str, owner: str, ids: Sequence[int], values: Row = ()) -> set[int]:
