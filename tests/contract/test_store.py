@@ -877,7 +877,7 @@ class TestNotify:
         kept.set_idle(worker, idle=True)
 
         kept.insert([message(queue="of others")])
-        kept.insert([message(queue="celer"), message(queue="mail")])
+        kept.insert([message(queue="celer"), message(queue="celery,mail")])
 
         assert heard(listener) == 0
 
